@@ -27,6 +27,7 @@ PIECE_BYTES = 1 << 22  # written or hashed at a time, so that other threads get 
 SHOWN_LETTERS = 50  # of a name in the temporary one, so that it is not too long
 NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 Made = TypeVar("Made")
+Action = Callable[[], None]
 PARTIAL = ".partial"  # the ending of temporary names
 NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
@@ -215,16 +216,21 @@ def write_file(path: Path, content: bytes, remedy: str = "", replaces: bool = Tr
         file.write(content)
 
 
-def write_at(file: BinaryIO | io.RawIOBase, offset: int, data: memoryview) -> None:
-    """Write bytes at a position of a file, piece by piece."""
+def no_pause() -> None:
+    """Return at once: nobody waits for the processor."""
+
+
+def write_at(file: BinaryIO | io.RawIOBase, offset: int, data: memoryview, pause: Action = no_pause) -> None:
+    """Write bytes at a position of a file, piece by piece; `pause` is called before each piece."""
     file.seek(offset)
-    for piece in pieces(data):
+    for piece in pieces(data, pause):
         file.write(piece)
 
 
-def pieces(data: memoryview) -> Iterator[memoryview]:
-    """Yield consecutive pieces of at most PIECE_BYTES."""
+def pieces(data: memoryview, pause: Action = no_pause) -> Iterator[memoryview]:
+    """Yield consecutive pieces of at most PIECE_BYTES; `pause` is called before each."""
     for start in range(0, len(data), PIECE_BYTES):
+        pause()
         yield data[start : start + PIECE_BYTES]
 
 

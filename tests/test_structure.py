@@ -64,7 +64,7 @@ IMPORTS = {
     "exchange": {"autodiff", "checkpoint", "config", "data", "nn", "run"},
     "batch": {"config", "parallel", "saving"},
     "convert": {"data"},
-    "doctor": {"batch", "checkpoint", "data", "parallel"},
+    "doctor": {"batch", "checkpoint", "config", "data", "parallel", "run", "saving", "training"},
     "report": {"batch", "checkpoint", "config", "data", "insight", "metrics", "nn", "parallel", "run", "saving"}
     | {"trained"},
     "starter": {"data"},

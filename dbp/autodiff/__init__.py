@@ -11,6 +11,7 @@ from dbp.autodiff.blocks import (
     dense_block,
     normalize_block,
     rms_normalize_block,
+    squared_error_block,
     transposed_convolution_block,
 )
 from dbp.autodiff.gradient_check import check_derivatives
@@ -227,6 +228,7 @@ __all__ = [
     "split",
     "sqrt",
     "square",
+    "squared_error_block",
     "stack",
     "std",
     "subtract",

@@ -24,7 +24,7 @@ from dbp.checkpoint.format import (
     size_of,
 )
 from dbp.checkpoint.stored_config import table_of
-from dbp.checkpoint.writer_thread import Writer
+from dbp.checkpoint.writer_thread import Pace, Writer
 
 if TYPE_CHECKING:
     from dbp.checkpoint.folder import (
@@ -54,6 +54,7 @@ __all__ = [
     "Keep",
     "Newest",
     "Opened",
+    "Pace",
     "StoredCheckpoint",
     "Writer",
     "all_of",

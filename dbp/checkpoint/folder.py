@@ -14,7 +14,7 @@ from dbp.checkpoint.format import StoredCheckpoint
 from dbp.checkpoint.reading import Opened, opened, too_large
 from dbp.checkpoint.writing import write
 from dbp.errors import DataError, StorageError, UserError
-from dbp.files import reading_from, write_file, writing_to
+from dbp.files import Action, no_pause, reading_from, write_file, writing_to
 
 NAME = re.compile(r"step-(\d+)\.h5")
 BEST = "best.h5"  # the weights of the best epoch alone
@@ -84,10 +84,10 @@ class CheckpointFolder:
         """Return the path of the checkpoint of a step."""
         return self.path / f"step-{step:09d}.h5"
 
-    def save(self, checkpoint: StoredCheckpoint, step: int) -> Path:
-        """Write a checkpoint and return its path; raise StorageError if it cannot be written."""
+    def save(self, checkpoint: StoredCheckpoint, step: int, pause: Action = no_pause) -> Path:
+        """Write a checkpoint and return its path; raise StorageError if it cannot be written; see write()."""
         path = self.path_of(step)
-        write(path, checkpoint)
+        write(path, checkpoint, pause=pause)
         return path
 
     @property
@@ -101,14 +101,14 @@ class CheckpointFolder:
         with reading_from(self.best):
             return self.best.exists()
 
-    def save_best(self, best: StoredCheckpoint | None) -> None:
-        """Write the weights of the best epoch, or remove those of an earlier one for None.
+    def save_best(self, best: StoredCheckpoint | None, pause: Action = no_pause) -> None:
+        """Write the weights of the best epoch, or remove those of an earlier one for None; see write().
 
         Raises:
             StorageError: that failed; an earlier file is unchanged.
         """
         if best is not None:
-            write(self.best, best)
+            write(self.best, best, pause=pause)
             return
         with writing_to(self.best):
             self.best.unlink(missing_ok=True)

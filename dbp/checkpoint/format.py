@@ -29,7 +29,7 @@ from typing import Any, BinaryIO, Self
 
 import numpy as np
 
-from dbp.files import PIECE_BYTES, pieces, reading_from
+from dbp.files import PIECE_BYTES, Action, no_pause, pieces, reading_from
 from dbp.sparse_file import SparseFile
 from dbp.types import Array
 
@@ -171,10 +171,10 @@ def raw(array: Array) -> memoryview:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
-def digest_of(data: memoryview) -> str:
-    """Return the SHA-256 of bytes."""
+def digest_of(data: memoryview, pause: Action = no_pause) -> str:
+    """Return the SHA-256 of bytes; `pause` is called before each piece of them."""
     digest = hashlib.sha256()
-    for piece in pieces(data):
+    for piece in pieces(data, pause):
         digest.update(piece)
     return digest.hexdigest()
 

@@ -7,6 +7,8 @@ copied, and training that reads HDF5 files meanwhile does not wait for a lock of
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -27,50 +29,51 @@ from dbp.checkpoint.format import (
 )
 from dbp.checkpoint.reading import opened
 from dbp.errors import UserError
-from dbp.files import new_file, write_at
+from dbp.files import Action, new_file, no_pause, write_at
 from dbp.sparse_file import SparseFile
 from dbp.types import Array
 
 ALIGNMENT_BYTES = 4096  # larger objects begin at multiples of it
 
 
-def write(path: Path, checkpoint: StoredCheckpoint, replaces: bool = True) -> None:
+def write(path: Path, checkpoint: StoredCheckpoint, replaces: bool = True, pause: Action = no_pause) -> None:
     """Write a checkpoint to a file, which gets its name after it was read again and verified.
 
     Args:
         path: the name.
         checkpoint: the state to write.
         replaces: whether a file of that name is replaced.
+        pause: called again and again, between pieces of work that take a few milliseconds each.
 
     Raises:
         StorageError: it could not be written or read again; an older file of that name is unchanged.
     """
     arrays = dict(checkpoint.arrays())
-    layout, entries = _lay_out(arrays, checkpoint)
+    layout, entries = _lay_out(arrays, checkpoint, pause)
     digest = digest_of_structure(layout, entries)
     write_at(layout, 0, memoryview(seal_of(digest)))
     is_small = {entry.name: entry.size < ALIGNMENT_BYTES for entry in entries}  # so the disk gets few writes
     for entry in entries:
         if is_small[entry.name]:
             write_at(layout, entry.offset, raw(arrays[entry.name]))
-    with new_file(path, lambda partial: _verify(partial, digest), replaces=replaces) as file:
+    with new_file(path, partial(_verify, digest=digest, pause=pause), replaces=replaces) as file:
         layout.copy_to(file)
         for entry in entries:
             if not is_small[entry.name]:
-                write_at(file, entry.offset, raw(arrays[entry.name]))
+                write_at(file, entry.offset, raw(arrays[entry.name]), pause)
 
 
-def _verify(path: Path, digest: str) -> None:
+def _verify(path: Path, digest: str, pause: Action) -> None:
     try:
         with opened(path) as found:
-            found.verify()
+            replace(found, check=pause).verify()
             if found.digest != digest:
                 raise OSError(None, "it holds another checkpoint")
     except UserError as error:
         raise OSError(None, f"it was not read as it was written ({error})") from None
 
 
-def _lay_out(arrays: dict[str, Array], checkpoint: StoredCheckpoint) -> tuple[SparseFile, list[Entry]]:
+def _lay_out(arrays: dict[str, Array], checkpoint: StoredCheckpoint, pause: Action) -> tuple[SparseFile, list[Entry]]:
     """Lay out the file without the values of its arrays; return it and the entries of the arrays."""
     layout = SparseFile()
     with h5py.File(
@@ -81,7 +84,7 @@ def _lay_out(arrays: dict[str, Array], checkpoint: StoredCheckpoint) -> tuple[Sp
         alignment_threshold=ALIGNMENT_BYTES,
         alignment_interval=ALIGNMENT_BYTES,
     ) as file:
-        entries = _reserved(file, arrays)
+        entries = _reserved(file, arrays, pause)
         for group in ("progress", "provenance"):
             attributes = file.require_group(group).attrs
             for key, value in getattr(checkpoint, group).items():
@@ -93,7 +96,7 @@ def _lay_out(arrays: dict[str, Array], checkpoint: StoredCheckpoint) -> tuple[Sp
     return layout, entries
 
 
-def _reserved(file: h5py.File, arrays: dict[str, Array]) -> list[Entry]:
+def _reserved(file: h5py.File, arrays: dict[str, Array], pause: Action) -> list[Entry]:
     """Allocate the contiguous space of each array and return their entries."""
     storage = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     storage.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -106,7 +109,8 @@ def _reserved(file: h5py.File, arrays: dict[str, Array]) -> list[Entry]:
         space = h5py.h5s.create_simple(array.shape) if array.shape else h5py.h5s.create(h5py.h5s.SCALAR)
         kind = h5py.h5t.py_create(array.dtype)
         offset = h5py.h5d.create(file.id, name.encode(), kind, space, dcpl=storage, lcpl=links).get_offset()
-        entries.append(Entry(name, array.dtype.str, array.shape, offset if array.size else 0, digest_of(raw(array))))
+        digest = digest_of(raw(array), pause)
+        entries.append(Entry(name, array.dtype.str, array.shape, offset if array.size else 0, digest))
     return entries
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from dbp.autodiff import Value, sum_
 from dbp.metrics.metric_set import MetricSet
-from dbp.nn import JointLoss, Mixture, as_weighted
+from dbp.nn import JointLoss, Mixture, weighted_losses
 from dbp.reading.shard import Shard
 from dbp.types import Array
 
@@ -82,10 +82,10 @@ def losses_of(loss: Any, outputs: Any, shard: Shard, mixture: Mixture | None = N
     if isinstance(loss, JointLoss):
         given = loss.named(outputs)
         return {n: losses_of(p.loss, given[n], shard.of_target(n), mixture) for n, p in loss.parts.items()}
-    losses = as_weighted(loss(outputs, shard.targets), shard.example_weights)
+    losses = weighted_losses(loss, outputs, shard.targets, shard.example_weights)
     if mixture is None:
         return losses
-    others = as_weighted(loss(outputs, shard.targets[mixture.partners]), shard.example_weights)
+    others = weighted_losses(loss, outputs, shard.targets[mixture.partners], shard.example_weights)
     return cast("Value", mixture.of(losses, others, shard.example_weights))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from dbp.doctor import trials
@@ -25,24 +27,35 @@ from dbp.parallel import (
     world,
 )
 from dbp.parallel.ranks.world import RANK_0_SECONDS
+from dbp.process.launcher import launched_size
 from dbp.terminal import print_output, terminal_of
 from dbp.text import count_text
 
 AUTO_THREADS = "auto"
 
 
-def doctor(threads: str, out: str, as_json: bool = False) -> int:
+def doctor(
+    threads: str, out: str, as_json: bool = False, config: Path | None = None, changes: Sequence[str] = ()
+) -> int:
     """Examine the ranks of this job, print a report, and return the exit code, 1 if a finding is bad; collective.
 
     Args:
         threads: threads of a rank, a number or "auto", as in the settings of a run.
         out: the folder of a run, which need not exist yet.
         as_json: print findings and facts as JSON.
+        config: a config file whose step is timed, on ranks that this process starts; None for none.
+        changes: of its keys.
     """
     thread_count = _thread_count(threads)
+    if config is not None and launched_size() > 1:
+        raise UsageError("dbp doctor CONFIG starts ranks itself; start it without a launcher, and without dbp run")
     comm, error = _ranks()
     with abort_on_error(comm):
         report = _examine(comm, thread_count, out, error)
+        if config is not None:
+            from dbp.doctor.ranks_and_threads import step_findings  # which loads all of training
+
+            report = report.with_part(step_findings(config, changes, report.facts))
         if comm.rank == 0:
             colored = not as_json and _has_colors()
             print_output(report.json() if as_json else report.text(colored), colored=colored)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from dbp.text import printable
@@ -55,7 +55,11 @@ class Report:
 
     title: str
     parts: Sequence[Part]
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def with_part(self, part: Part) -> Report:
+        """Return the report with one part more."""
+        return replace(self, parts=[*self.parts, part])
 
     def of_state(self, state: str) -> list[Finding]:
         """Return the findings of a state."""

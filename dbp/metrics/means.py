@@ -55,4 +55,5 @@ class MeanAbsoluteError:
 
 def _absolute_error(found: Predictions) -> Array:
     """Return |output - target|, (examples, ...)."""
-    return np.asarray(np.abs(found.outputs - found.targets))
+    difference = np.asarray(found.outputs - found.targets)
+    return np.asarray(np.abs(difference, out=difference))

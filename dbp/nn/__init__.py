@@ -93,6 +93,7 @@ from dbp.nn.losses import (
     classes_of,
     loss_named,
     losses_by_target,
+    weighted_losses,
 )
 from dbp.nn.masks import on_axes_of
 from dbp.nn.mixture import Mixture
@@ -202,4 +203,5 @@ __all__ = [
     "training_trial",
     "update_running_moments",
     "use",
+    "weighted_losses",
 ]

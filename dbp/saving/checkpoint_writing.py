@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dbp.checkpoint import StoredCheckpoint, Writer
+from dbp.checkpoint import Pace, StoredCheckpoint, Writer
 from dbp.errors import StorageError
 from dbp.saving.folder import RunFolder
 
@@ -58,7 +58,12 @@ class CheckpointWriting:
         return self._failed
 
     def _write(
-        self, checkpoint: StoredCheckpoint, best: StoredCheckpoint | None, others: set[int], status: Mapping[str, Any]
+        self,
+        checkpoint: StoredCheckpoint,
+        best: StoredCheckpoint | None,
+        others: set[int],
+        status: Mapping[str, Any],
+        pace: Pace,
     ) -> None:
         """Write a checkpoint and the files beside it, in the writer thread.
 
@@ -67,29 +72,30 @@ class CheckpointWriting:
             best: the weights of the best epoch; None if there are none.
             others: steps of other checkpoints that are kept.
             status: the status of the run at this step.
+            pace: the pauses to make, which do not count as time that a checkpoint takes.
         """
         began, step = time.monotonic(), int(checkpoint.progress["step"])
         # First, so that a finished run has its best weights whenever it is killed. Their failure is no reason not to
         # write the checkpoint, which holds them too.
         with contextlib.suppress(StorageError):
-            self._write_best(best)
-        path = self._folder.checkpoints.save(checkpoint, step)
+            self._write_best(best, pace)
+        path = self._folder.checkpoints.save(checkpoint, step, pace)
         self.written.append((step, path))
         try:
-            self._write_best(best)
+            self._write_best(best, pace)
             self._folder.checkpoints.tidy(path, others)
             self._folder.commit_history({name: column.tolist() for name, column in checkpoint.history.items()})
             self._folder.write_status("running", checkpoint=path.name, **status)
             self._side_failure = ""
         except StorageError as error:  # the checkpoint itself is written
             self._side_failure = str(error)
-        self._seconds = time.monotonic() - began
+        self._seconds = time.monotonic() - began - pace.paused
 
-    def _write_best(self, best: StoredCheckpoint | None) -> None:
+    def _write_best(self, best: StoredCheckpoint | None, pace: Pace) -> None:
         """Write the weights of the best epoch unless that is done."""
         step = 0 if best is None else int(best.progress["step"])
         if step != self._best_step or (step and not self._folder.checkpoints.has_best):
-            self._folder.checkpoints.save_best(best)
+            self._folder.checkpoints.save_best(best, pace)
             self._best_step = step
 
     def warn(self, failed: str) -> None:

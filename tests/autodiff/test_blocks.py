@@ -24,6 +24,9 @@ CASES = {
     "dense of places": ("dense_block", [X, W[0, 0], B], {"relu_after": False}),
     "dense of places with ReLU": ("dense_block", [X, W[0, 0], B], {"relu_after": True}),
     "cross-entropy": ("cross_entropy_block", [ROWS], {"targets": np.array([0, 2, 1, 1])}),
+    "squared error": ("squared_error_block", [ROWS, np.cos(ROWS)], {"axes": 1}),
+    "squared error of elements": ("squared_error_block", [X, np.cos(X)], {"axes": 4}),
+    "squared error of places": ("squared_error_block", [X, np.cos(X)], {"axes": 2}),
     "normalize": ("normalize_block", [X, SCALE, SCALE[::-1].copy()], {"axes": (0, 1, 2), "epsilon": 0.1}),
     "normalize by weights": (
         "normalize_block",

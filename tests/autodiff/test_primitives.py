@@ -110,6 +110,7 @@ CASES = {
         [CUBE, X[0], X[1]],
     ),
     "add_relu_block": (ad.add_relu_block, [CUBE, CUBE[::-1] ** 2]),
+    "squared_error_block": (lambda x, y: ad.squared_error_block(x, y, axes=1), [CUBE, np.cos(CUBE)]),
     "cross_entropy_block": (lambda z: ad.cross_entropy_block(z, targets=INDEX), [X]),
     "min": (lambda x: p.min_(x, axis=1), [X]),
     "cumsum": (lambda x: p.cumsum(x, axis=0), [X]),

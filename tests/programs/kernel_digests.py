@@ -57,7 +57,8 @@ def of_layer(layer, shape, dtype):
 def of_loss(kind, dtype):
     """Return the losses of some outputs and their gradient."""
     outputs, loss, targets = ad.Tensor(OUTPUTS.astype(dtype)), nn.LOSSES[kind](), TARGETS[kind]
-    losses = loss(outputs, targets.astype(dtype) if targets.dtype.kind == "f" else targets)
+    targets = targets.astype(dtype) if targets.dtype.kind == "f" else targets
+    losses = nn.weighted_losses(loss, outputs, targets, None)
     return [losses.value, *ad.pullback(losses, np.ones(losses.shape, dtype), [outputs])]
 
 

@@ -132,10 +132,10 @@ def test_a_disk_that_fails_for_the_best_weights_alone_is_said(stopped, tmp_path,
 
     whole, failing = CheckpointFolder.save_best, [True] * 8
 
-    def save_best(self, best):
+    def save_best(self, best, pause):
         if failing and failing.pop():
             raise StorageError("best.h5 cannot be written: no")
-        whole(self, best)
+        whole(self, best, pause)
 
     monkeypatch.setattr(CheckpointFolder, "save_best", save_best)
     result = run(tmp_path, Start(), **OVERFITTING)

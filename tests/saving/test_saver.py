@@ -81,11 +81,11 @@ def failing_disk(monkeypatch, steps_that_fail):
     """Make some checkpoints fail to be written."""
     from dbp.checkpoint import folder
 
-    def write(path, checkpoint):
+    def write(path, checkpoint, pause):
         if int(path.stem[5:]) in steps_that_fail:
             with writing_to(path):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        whole(path, checkpoint)
+        whole(path, checkpoint, pause=pause)
 
     whole = folder.write
     monkeypatch.setattr(folder, "write", write)

@@ -11,6 +11,7 @@ from dbp.autodiff.blocks.convolution import convolution_block
 from dbp.autodiff.blocks.cross_entropy import cross_entropy_block
 from dbp.autodiff.blocks.dense import dense_block
 from dbp.autodiff.blocks.normalization import OtherParts, normalize_block, rms_normalize_block
+from dbp.autodiff.blocks.squared_error import squared_error_block
 from dbp.autodiff.blocks.transposed_convolution import transposed_convolution_block
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     "dense_block",
     "normalize_block",
     "rms_normalize_block",
+    "squared_error_block",
     "transposed_convolution_block",
 ]

@@ -21,7 +21,7 @@ from dbp.errors import UserError, unknown
 from dbp.nn.losses.classification import BinaryCrossEntropy, CrossEntropy, Hinge, KullbackLeibler, classes_of
 from dbp.nn.losses.function import FunctionLoss
 from dbp.nn.losses.joint import JointLoss, TargetLoss
-from dbp.nn.losses.loss import ANSWERS, CLASSES, NUMBERS, Loss, as_weighted, check_targets
+from dbp.nn.losses.loss import ANSWERS, CLASSES, NUMBERS, Loss, as_weighted, check_targets, weighted_losses
 from dbp.nn.losses.regression import Huber, MeanAbsoluteError, MeanSquaredError
 
 LOSSES: dict[str, type[Loss]] = {
@@ -116,4 +116,5 @@ __all__ = [
     "classes_of",
     "loss_named",
     "losses_by_target",
+    "weighted_losses",
 ]

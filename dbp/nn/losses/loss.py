@@ -22,7 +22,8 @@ class Loss(Protocol):
     `kind` names the loss in configs, and `default_metrics` the kinds of the metrics of dbp.metrics that are reported
     where a run sets none. An example has one loss, or one for each of its positions, such as those of a sequence. The
     cost is the mean of the losses, weighted with the example weights. A loss may have the attribute `targets_are`, one
-    of CLASSES, ANSWERS and NUMBERS, by which metrics know what outputs and targets mean.
+    of CLASSES, ANSWERS and NUMBERS, by which metrics know what outputs and targets mean, and a method
+    averaged(outputs, targets, axes), which returns the losses averaged over all but so many axes.
     """
 
     kind: ClassVar[str]
@@ -56,6 +57,13 @@ def as_weighted(losses: Value, example_weights: Array | None) -> Value:
     """Return one loss for each example weight: losses of elements that have no weights of their own are averaged."""
     axes = 1 if example_weights is None else example_weights.ndim
     return losses if losses.ndim == axes else mean(losses, axis=tuple(range(axes, losses.ndim)))
+
+
+def weighted_losses(loss: Any, outputs: Value, targets: Array, example_weights: Array | None) -> Value:
+    """Return the losses of outputs, one for each example weight; see as_weighted()."""
+    if averaged := getattr(loss, "averaged", None):
+        return averaged(outputs, targets, 1 if example_weights is None else example_weights.ndim)
+    return as_weighted(loss(outputs, targets), example_weights)
 
 
 def check_targets(loss: Loss, targets: Array, weights: Array | None, output_shape: Shape, first: int = 0) -> None:

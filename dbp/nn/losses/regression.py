@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dbp.autodiff import Value, abs_, clip, square
+from dbp.autodiff import Value, abs_, clip, square, squared_error_block
 from dbp.checks import check_positive
 from dbp.nn.losses.loss import NUMBERS, Shape, as_numbers, check_numbers, check_same_shape
 from dbp.types import Array
@@ -50,6 +50,11 @@ class MeanSquaredError(Regression):
         """Return (output - target)^2 per output."""
         check_same_shape(outputs, targets)
         return square(outputs - targets)
+
+    def averaged(self, outputs: Value, targets: Array, axes: int) -> Value:
+        """Return the losses averaged over all but the first axes, in few passes."""
+        check_same_shape(outputs, targets)
+        return squared_error_block(outputs, targets, axes=axes)
 
     def draw(self, outputs: Array, numbers: np.random.Generator) -> Array:
         """Return targets from the distribution whose negative log probability the loss is: normal, variance 1/2."""
