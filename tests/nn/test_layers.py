@@ -22,6 +22,7 @@ CASES = {
     "conv1d": (nn.Conv1d(4, 3, "tanh", stride=2, padding="same", dilation=2, groups=2), (7, 2)),
     "conv1d relu": (nn.Conv1d(3, 2, "relu", padding=1, bias=False), (5, 2)),
     "conv2d": (nn.Conv2d(4, (3, 2), "gelu", stride=(2, 1), padding="same", dilation=(1, 2), groups=2), (5, 4, 2)),
+    "conv2d strided": (nn.Conv2d(3, (3, 2), "tanh", stride=(2, 3), padding=1), (5, 4, 2)),
     "conv2d relu": (nn.Conv2d(3, 2, "relu", padding=1, bias=False), (4, 3, 2)),
     "conv1d causal": (nn.Conv1d(3, 2, "tanh", padding="causal", dilation=2, stride=2), (5, 2)),
     "conv3d": (
@@ -46,6 +47,7 @@ CASES = {
     "upsample bilinear": (nn.Upsample((2, 3), "bilinear"), (2, 3, 2)),
     "upsample trilinear": (nn.Upsample(2, "trilinear"), (2, 1, 2, 1)),
     "batch_norm": (nn.BatchNorm(), (3, 2)),
+    "batch_norm and relu": (nn.Sequential(nn.BatchNorm(), nn.Activation("relu")), (3, 2)),
     "rms_norm": (nn.RMSNorm(0.1), (3, 4)),
     "layer_norm": (nn.LayerNorm(), (3, 4)),
     "group_norm": (nn.GroupNorm(2), (3, 4)),
@@ -85,6 +87,7 @@ CASES = {
     "multiply": (nn.Multiply(), ((3, 2, 4), (3, 2, 1), (1, 1, 4))),
     "average": (nn.Average(), ((4,), (4,), (4,))),
     "residual": (nn.Residual((nn.Dense(4, "tanh"), nn.Dense(4)), activation="softplus"), (4,)),
+    "residual relu": (nn.Residual((nn.Dense(4, "tanh"), nn.Dense(4)), activation="relu"), (4,)),
     "recompute": (nn.Recompute((nn.Dense(4, "tanh"), nn.Dropout(0.3), nn.BatchNorm(), nn.Dense(3))), (4,)),
     "residual shortcut": (nn.Residual((nn.Dense(3), nn.BatchNorm()), (nn.Dense(3),)), (4,)),
 }

@@ -18,7 +18,7 @@ IMAGES = """
     { kind = "conv2d", filters = 4, size = 3, padding = "same", activation = "relu" },
     { kind = "spectral_conv2d", filters = 4, modes = [2, 3] },
     { kind = "max_pool2d", size = 2 },
-    { kind = "batch_norm" },
+    { kind = "batch_norm" }, { kind = "activation", function = "relu" },
     { kind = "dropout", rate = 0.2 },
     { kind = "residual", activation = "relu", layers = [
         { kind = "conv2d", filters = 6, size = 3, padding = 1, groups = 2 }, { kind = "group_norm", groups = 2 },

@@ -21,32 +21,51 @@ from dbp.autodiff.tensor import OutputSlot, Value
 from dbp.types import Array
 
 Moments = tuple[Array, Array]  # mean and variance of each channel
+NEAR = 4.0  # squared distances from the mean over the variance that cost no more than a digit or so of it
 
 
 def channel_moments(x: Array, weights: Array | None = None) -> Moments:
-    """Return mean and variance of each channel over all other axes, in two passes, each of shape (channels,).
+    """Return mean and variance of each channel over all other axes, each of shape (channels,).
+
+    One pass sums distances from a number near the mean, and their squares. Where that was far from the mean, so that
+    digits of the variance are lost, a second one takes distances from the mean.
 
     Args:
         x: the elements (..., channels).
         weights: how much each row counts, (...); by default all the same.
     """
-    channels, dtype = x.shape[-1], np.result_type(x, np.float32) if x.dtype.kind == "f" else np.dtype(np.float64)
+    channels, dtype = x.shape[-1], x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
     matrix = long_rows(x.astype(dtype, copy=False), channels)
-    count = _total(x, weights)
     of_rows = None if weights is None else on_channels(weights, matrix)
-    sums, squares = (ChannelSums(matrix.shape[1], dtype) for _ in range(2))
-    for piece in pieces(matrix):
-        sums.add(matrix[piece] if of_rows is None else matrix[piece] * of_rows[piece])
-    mean = (sums.total(channels) / count).astype(dtype)
-    center = on_rows(mean, matrix)
+    count = _total(x, weights)
+    near = _mean_of_first_piece(matrix, channels)
+    for _ in range(2):
+        distance, squares = (sums / count for sums in _sums_around(matrix, near, of_rows))
+        mean, variance = near + distance, squares - distance * distance
+        if (distance * distance <= NEAR * variance).all():
+            break
+        near = mean.astype(dtype)
+    return mean.astype(dtype), np.maximum(variance, 0).astype(dtype)
+
+
+def _mean_of_first_piece(matrix: Array, channels: int) -> Array:
+    """Return the mean of each channel over the first piece, which is near that over all."""
+    sums, first = ChannelSums(matrix.shape[1], matrix.dtype), matrix[next(pieces(matrix), slice(0))]
+    sums.add(first)
+    return (sums.total(channels) / max(1, first.size // max(1, channels))).astype(matrix.dtype)
+
+
+def _sums_around(matrix: Array, near: Array, of_rows: Array | None) -> tuple[Array, Array]:
+    """Return the sums over all rows, times their weights, of distances from numbers and of the squares of these."""
+    sums, squares = (ChannelSums(matrix.shape[1], matrix.dtype) for _ in range(2))
+    center = on_rows(near, matrix)
     for piece in pieces(matrix):
         part = matrix[piece]
-        distance = np.subtract(part, center[: len(part)], out=buffer("distance", part.shape, dtype))
-        np.multiply(distance, distance, out=distance)
-        if of_rows is not None:
-            distance *= of_rows[piece]
-        squares.add(distance)
-    return mean, (squares.total(channels) / count).astype(dtype)
+        distance = np.subtract(part, center[: len(part)], out=buffer("distance", part.shape, matrix.dtype))
+        weighted = distance if of_rows is None else distance * of_rows[piece]
+        sums.add(weighted)
+        squares.add(np.multiply(distance, weighted, out=distance))
+    return sums.total(near.size), squares.total(near.size)
 
 
 def _total(x: Value, weights: Array | None, others: OtherParts | None = None) -> float:

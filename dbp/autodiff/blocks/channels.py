@@ -16,7 +16,7 @@ import numpy.typing as npt
 from dbp.types import Array
 
 LONG = 2048  # elements of a long row, at most, unless there are as many channels
-PIECE = 1 << 15  # elements of a piece, at least a long row
+PIECE = 1 << 16  # elements of a piece, at least a long row
 
 
 @functools.lru_cache(maxsize=256)

@@ -20,7 +20,7 @@ from dbp.types import Array
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
 
-ROUND_BYTES = 1 << 20  # of the rows and outputs of a round, which share the cache with the weights
+ROUND_BYTES = 1 << 21  # of the rows and outputs of a round
 MIN_PIXELS = 256  # of a round; fewer make slow matrix products
 MAX_GATHER_RATIO = 3  # output per input channels; above, scattering cotangents is less work than gathering them
 MIN_CHANNELS = 8  # with fewer, the channels of a pixel are too short to be copied one pixel after the other
@@ -47,7 +47,10 @@ class Phase(NamedTuple):
 class Columns:
     """The matrix (pixels, kh * kw * C) of each round; with few channels its transpose is contiguous in memory."""
 
-    def __init__(self, x: Array, w: Array, stride: Pair, padding: Padding, dilation: Pair, pool: int) -> None:
+    def __init__(
+        self, x: Array, w: Array, stride: Pair, padding: Padding, dilation: Pair, pool: int, scratch: str = "padded"
+    ) -> None:
+        self.scratch, self.framed = scratch, 0  # the memory for padded images, and of how many the padding is zero
         self.x, self.kernel, self.stride, self.dilation = x, w.shape[:3], stride, dilation
         self.top, self.left = padding[0][0], padding[1][0]
         self.size = x.shape[1] + sum(padding[0]), x.shape[2] + sum(padding[1])
@@ -129,7 +132,7 @@ class Columns:
             target[...] = 0
             return
         source, distances = before[:, rows.outputs, columns.outputs], (rows.distance, columns.distance)
-        phase = Columns(source, flipped, (1, 1), (rows.padding, columns.padding), distances, 0)
+        phase = Columns(source, flipped, (1, 1), (rows.padding, columns.padding), distances, 0, "spread")
         out = target if target.flags.c_contiguous else buffer("phase", target.shape, target.dtype)
         phase.correlate(flipped, out)
         if out is not target:
@@ -181,9 +184,12 @@ class Columns:
         x = self.x[images]
         if self.size == x.shape[1:3] and (x.shape[3] == 1 or not self.planes):
             return x
+        padded = self._image(self.scratch, len(x))
         if rows.start:
-            return self._image("padded", len(x))
-        padded = self._zeros("padded", len(x))
+            return padded
+        if self.framed < len(x) or self.planes:  # otherwise those of an earlier round, whose padding is the same
+            padded.fill(0)
+            self.framed = len(x)
         np.copyto(self._inner(padded), x)
         return padded
 

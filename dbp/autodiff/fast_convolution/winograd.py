@@ -29,6 +29,7 @@ IN = 6  # inputs of a tile along one axis, and as many frequencies
 POINTS = (0.0, 0.75, -0.75, 1.375, -1.375)  # of interpolation, besides infinity; exact in binary, as their products
 STRETCH = 2048  # columns of a transform computed together
 TILES = 192  # tiles of a round: enough for fast matrix products, few enough for the cache
+FEW_CHANNELS = 32  # with at most so many, twice as many tiles fit
 
 
 @functools.cache
@@ -83,8 +84,9 @@ class Grid:
 
     def rounds(self) -> Iterator[tuple[slice, slice]]:
         """Yield the images and the tile rows of each round."""
-        together = max(1, TILES // (self.down * self.across))
-        band = self.down if together > 1 else max(1, min(self.down, 2 * TILES // self.across))
+        tiles = TILES * 2 if max(self.channels, self.outputs) <= FEW_CHANNELS else TILES
+        together = max(1, tiles // (self.down * self.across))
+        band = self.down if together > 1 else max(1, min(self.down, 2 * tiles // self.across))
         for image in range(0, self.images, together):
             for row in range(0, self.down, band):
                 yield slice(image, min(image + together, self.images)), slice(row, min(row + band, self.down))
