@@ -5,10 +5,9 @@ import pytest
 
 import dbp.autodiff as ad
 from dbp import nn
-from dbp.cost.mini_batch import as_weighted
 from dbp.cost.mini_batch_cost import MiniBatchCost
 from dbp.cost.objective import Objective
-from dbp.nn import RandomKey
+from dbp.nn import RandomKey, as_weighted
 from dbp.parallel import Arena, Layout, OneProcess, Shards
 from dbp.random import generator
 from dbp.reading.shard import Shard

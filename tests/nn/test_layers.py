@@ -47,7 +47,7 @@ CASES = {
     "upsample bilinear": (nn.Upsample((2, 3), "bilinear"), (2, 3, 2)),
     "upsample trilinear": (nn.Upsample(2, "trilinear"), (2, 1, 2, 1)),
     "batch_norm": (nn.BatchNorm(), (3, 2)),
-    "batch_norm and relu": (nn.Sequential(nn.BatchNorm(), nn.Activation("relu")), (3, 2)),
+    "batch_norm and relu": (nn.Recompute((nn.BatchNorm(), nn.Activation("relu"))), (3, 2)),
     "rms_norm": (nn.RMSNorm(0.1), (3, 4)),
     "layer_norm": (nn.LayerNorm(), (3, 4)),
     "group_norm": (nn.GroupNorm(2), (3, 4)),

@@ -5,9 +5,9 @@ import pytest
 
 import dbp.autodiff as ad
 from dbp import nn
-from dbp.cost.mini_batch import as_weighted
 from dbp.cost.mini_batch_cost import MiniBatchCost
 from dbp.errors import UserError
+from dbp.nn import as_weighted
 from dbp.parallel import Stage
 from tests.nn.models import DRAW, cost_of, in_shards, inputs
 
