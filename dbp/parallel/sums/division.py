@@ -29,7 +29,8 @@ class Division:
         value = value or 1.0
         power_of_two = 1 <= value < 2**60 and math.frexp(value)[0] == 0.5  # its inverse is exact, and faster
         self._operation = np.multiply if power_of_two else np.divide
-        self._operand = dtype.type(1 / value if power_of_two else value)
+        self._operand = np.asarray(1 / value if power_of_two else value, dtype)  # NumPy takes scalars more slowly
+        self._changes = bool(self._operand != 1)
         self.cannot_overflow = abs(value) > SMALLEST_SAFE_DIVISOR
 
     @classmethod
@@ -39,14 +40,14 @@ class Division:
 
     def divide(self, source: Array, target: Array) -> None:
         """Write the quotient of a source to a target, which may be the source."""
-        if source is not target or self._operand != 1:
+        if self._changes or source is not target:
             self._operation(source, self._operand, target)
 
     def __call__(self, source: Array, target: Array) -> bool:
         """Write the quotient of a source to a target; return True if all of it is finite."""
         self.divide(source, target)
         # A sum of squares is finite only if all elements are; that of large finite elements may overflow.
-        return math.isfinite(np.dot(target, target)) or bool(np.isfinite(target).all())
+        return math.isfinite(target.dot(target)) or bool(np.isfinite(target).all())
 
 
 division = functools.lru_cache(maxsize=64)(Division)  # as most mini-batches have the same weight
