@@ -23,7 +23,12 @@ EXAMPLES, CLASSES = 24, 5
 LAYERS = {f"layer {name}": case for name, case in CASES.items()}
 LAYERS |= {f"activation {name}": (nn.Activation(name), (37,)) for name in ACTIVATIONS}
 # Longer sums than one block of OpenBLAS's products, and many channels.
-LAYERS |= {"layer long": (nn.Dense(70), (900,)), "layer wide": (nn.Conv2d(70, 3), (5, 5, 70))}
+LAYERS |= {
+    "layer long": (nn.Dense(70), (900,)),
+    "layer wide": (nn.Conv2d(70, 3), (5, 5, 70)),
+    "layer depth-wise": (nn.Conv2d(70, 3, "relu", stride=2, padding=1, groups=70), (9, 7, 70)),
+    "layer sequences": (nn.Conv1d(32, 9, "relu", padding="same"), (40, 24)),
+}
 RNG = np.random.default_rng(0)
 OUTPUTS = 3 * RNG.standard_normal((EXAMPLES, CLASSES))
 TARGETS = dict.fromkeys(nn.LOSSES, np.tanh(OUTPUTS[::-1]))

@@ -1,9 +1,9 @@
 """Fast 2-D and 3-D convolution fused with bias, ReLU and max pooling, in NumPy: forward and backward pass.
 
 Arrays are channels last: images (N, H, W, C), weights (kh, kw, C, K). `winograd` does 3x3 kernels with enough channels,
-`sequences` does images of height 1, `columns` all others. Volumes (N, D, H, W, C) with weights (kd, kh, kw, C, K)
-become images in `volumes`. With groups, weights are (*size, C / groups, K): `depthwise` does groups of one channel,
-`grouped` all others.
+`sequences` does images of height 1, with `filtering` where it pays, `columns` all others. Volumes (N, D, H, W, C) with
+weights (kd, kh, kw, C, K) become images in `volumes`. With groups, weights are (*size, C / groups, K): `depthwise` does
+groups of one channel, `grouped` all others.
 """
 
 from __future__ import annotations

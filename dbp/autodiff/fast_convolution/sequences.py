@@ -6,7 +6,7 @@ all positions. The sequences lie one after the other, with their padding, and th
 outputs there are left out.
 
 A stride is a change of shape: s places of C channels are one place of s C channels, and so are the taps. With a
-dilation of d, every d-th place belongs to a sequence of its own.
+dilation of d, every d-th place belongs to a sequence of its own. Where it pays, `filtering` saves 4 of 9 products.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dbp.autodiff.fast_convolution.epilogue import Activation, drop_cut_off, masked, maximum, scatter_to_maxima
+from dbp.autodiff.fast_convolution.filtering import OUT, Filtering, filters
 from dbp.autodiff.fast_convolution.padding import overlap
 from dbp.autodiff.fast_convolution.scratch import buffer
 from dbp.types import Array
@@ -25,7 +26,7 @@ Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
 Lengths = tuple[int, ...]
 
-GROUP_BYTES = 1 << 22  # of the sequences and outputs of a group, whose products are done together
+GROUP_BYTES = 1 << 20  # of the sequences and outputs of a group, whose products are done together
 PIECE_BYTES = 1 << 17  # of the outputs that the epilogue goes over at a time
 
 
@@ -44,7 +45,8 @@ class Layout(NamedTuple):
     Args:
         stride: places of x that are one place here.
         dilation: sequences that each of x becomes.
-        taps: of the window, in places.
+        tile: places that are computed together, by minimal filtering if there are several.
+        taps: of the window, in tiles.
         before: zeros in front of x.
         length: of x.
         outputs: of x.
@@ -53,6 +55,7 @@ class Layout(NamedTuple):
 
     stride: int
     dilation: int
+    tile: int
     taps: int
     before: int
     length: int
@@ -64,22 +67,24 @@ class Layout(NamedTuple):
         """Return the layout for x (examples, 1, length, C) and weights (1, taps, C, K)."""
         length, taps = x.shape[2], w.shape[1]
         outputs = (length + sum(padding) - dilation * (taps - 1) - 1) // stride + 1
-        return cls(stride, dilation, -(-taps // stride), padding[0], length, outputs, x.shape[3])
-
-    @property
-    def longest(self) -> int:
-        """The number of outputs of a sequence, of those that have most."""
-        return -(-self.outputs // self.dilation)
+        tile = OUT if stride == 1 and filters(x, w, len(x) * outputs) else 1
+        return cls(stride, dilation, tile, -(-taps // (stride * tile)), padding[0], length, outputs, x.shape[3])
 
     @property
     def places(self) -> int:
-        """The number of places of a sequence with its padding."""
-        return self.longest + self.taps - 1
+        """The number of places of a sequence with its padding, a multiple of the tile."""
+        longest = -(-self.outputs // self.dilation)
+        return longest + self.taps - 1 if self.tile == 1 else self.tile * (-(-longest // self.tile) + self.taps)
 
     @property
     def width(self) -> int:
         """The number of channels of a place."""
         return self.stride * self.channels
+
+    @property
+    def ahead(self) -> int:
+        """The number of places that a window reaches back from its last tile."""
+        return self.tile * (self.taps - 1)
 
     def groups(self, x: Array, outputs: int) -> Iterator[slice]:
         """Yield the examples of each group."""
@@ -90,22 +95,23 @@ class Layout(NamedTuple):
         for first in range(self.dilation):
             yield first, *overlap(self.places * self.stride, self.dilation, first - self.before, self.length)
 
-    def kernel(self, w: Array) -> Array:
-        """Return the weights (taps, channels of a place, K), with zeros for taps that a whole stride has beyond."""
-        missing = self.taps * self.stride - w.shape[1]
-        whole = w[0] if not missing else np.concatenate([w[0], np.zeros((missing, *w.shape[2:]), w.dtype)])
-        return whole.reshape(self.taps, self.width, w.shape[3])
-
     def padded(self, x: Array) -> Array:
-        """Return the places of all sequences, one after the other (places, channels of a place); a view if they are."""
+        """Return the places of all sequences, one after the other (places, channels of a place); a view if they are.
+
+        The last tile reaches beyond them, into zeros that the array does not show.
+        """
         whole = self.before == 0 and self.dilation == 1 and self.places * self.stride == self.length
-        if whole and x.flags.c_contiguous:
+        if whole and self.tile == 1 and x.flags.c_contiguous:
             return x.reshape(-1, self.width)
-        memory = buffer("padded", (len(x), self.dilation, self.places * self.stride, self.channels), x.dtype)
+        count, beyond = len(x) * self.dilation * self.places * self.stride, self.tile - 1
+        memory = buffer("padded", (count + beyond, self.channels), x.dtype)
+        memory[count:] = 0
+        memory = memory[:count]
+        by_sequence = memory.reshape(len(x), self.dilation, -1, self.channels)
         for first, places, source in self.parts():
-            memory[:, first, : places.start] = 0
-            memory[:, first, places.stop :] = 0
-            np.copyto(memory[:, first, places], x[:, 0, source])
+            by_sequence[:, first, : places.start] = 0
+            by_sequence[:, first, places.stop :] = 0
+            np.copyto(by_sequence[:, first, places], x[:, 0, source])
         return memory.reshape(-1, self.width)
 
     def by_sequence(self, places: Array) -> Array:
@@ -135,11 +141,20 @@ def _every(places: Array, first: int, count: int, taps: int) -> Array:
     return places[first : first + (count - 1) * taps + 1 : taps] if count else places[:0]
 
 
-def _correlate(places: Array, kernel: Array, out: Array) -> None:
-    """Write the sums under the window at each place, as long as it does not leave the places, to `out`."""
-    taps, flat = len(kernel), kernel.reshape(-1, kernel.shape[2])
-    for first, count in _phases(taps, len(places)):
-        np.matmul(_side_by_side(places, first, count, taps), flat, out=_every(out, first, count, taps))
+def _correlated(places: Array, kernel: Array) -> Array:
+    """Return, for each frequency, the sums under the window at each place, as long as it does not leave the places.
+
+    Args:
+        places: (frequencies, places, channels).
+        kernel: (frequencies, taps, channels, K).
+    """
+    taps, outputs = kernel.shape[1], kernel.shape[3]
+    found = buffer("outputs", (*places.shape[:2], outputs), places.dtype)
+    for of, weights, out in zip(places, kernel, found, strict=True):
+        flat = weights.reshape(-1, outputs)
+        for first, count in _phases(taps, len(of)):
+            np.matmul(_side_by_side(of, first, count, taps), flat, out=_every(out, first, count, taps))
+    return found
 
 
 def _in_steps(count: int, most: int, each: int) -> Iterator[slice]:
@@ -159,13 +174,12 @@ def forward(
 ) -> tuple[Array, list[Array]]:
     """Return y and the positions of the maxima, as forward of the package does."""
     layout, outputs = Layout.of(x, w, stride[1], padding[1], dilation[1]), w.shape[3]
-    kernel, activation = layout.kernel(w), Activation(b, relu)
+    filtering, activation = Filtering(layout.tile, layout.taps, layout.stride, w), Activation(b, relu)
+    kernel = filtering.kernel(w)
     y = np.empty((len(x), 1, layout.outputs // max(pool, 1), outputs), x.dtype)
     maxima = np.empty(y.shape if pool else 0, np.uint8)
     for group in layout.groups(x, outputs):
-        places = layout.padded(x[group])
-        found = buffer("outputs", (len(places), outputs), x.dtype)
-        _correlate(places, kernel, found)
+        found = filtering.places(_correlated(filtering.inputs(layout.padded(x[group])), kernel))
         group_y, group_maxima = y[group], maxima[group]
         for some in _in_steps(len(group_y), PIECE_BYTES, layout.outputs * outputs * x.itemsize):
             z, piece = layout.by_sequence(found)[some], group_y[some]
@@ -197,28 +211,30 @@ def backward(
 ) -> tuple[Array | None, Array, Array]:
     """Return the cotangents of x (None unless wanted), w (zeros unless its weights are wanted) and b."""
     layout, outputs = Layout.of(x, w, stride[1], padding[1], dilation[1]), w.shape[3]
-    flipped = np.ascontiguousarray(layout.kernel(w)[::-1].swapaxes(1, 2))
-    dw, db = np.zeros((layout.taps * layout.width, outputs), x.dtype), np.zeros(outputs, x.dtype)
+    filtering = Filtering(layout.tile, layout.taps, layout.stride, w)
+    flipped = np.ascontiguousarray(filtering.kernel(w)[:, ::-1].swapaxes(2, 3))
+    dw, db = np.zeros((len(flipped), layout.taps * layout.width, outputs), x.dtype), np.zeros(outputs, x.dtype)
     dx = np.empty(x.shape, x.dtype) if wanted else None
     for group in layout.groups(x, outputs):
         before = _cotangent(g[group], y[group], saved[0][group] if pool else None, layout, relu, pool)
-        body = before[layout.taps - 1 :]
-        db += np.ones(len(body), x.dtype) @ body
+        db += np.ones(len(before), x.dtype) @ before
+        cotangents = filtering.cotangents(before)
         if weights:
-            _add_weights_gradient(layout.padded(x[group]), body, layout.taps, dw)
+            inputs = filtering.inputs(layout.padded(x[group]))
+            for places, body, total in zip(inputs, cotangents[:, layout.taps - 1 :], dw, strict=True):
+                _add_weights_gradient(places, body, layout.taps, total)
         if dx is not None:
-            spread = buffer("spread", (len(body), layout.width), x.dtype)
-            _correlate(before, flipped, spread)
-            _pull_back(spread, layout, dx[group])
-    return dx, dw.reshape(-1, x.shape[3], outputs)[: w.shape[1]].reshape(w.shape), db
+            spread = _correlated(cotangents, flipped)[:, : cotangents.shape[1] - layout.taps + 1]
+            _pull_back(filtering.pulled_back(spread), layout, dx[group])
+    return dx, filtering.weights_of(dw), db
 
 
 def _cotangent(g: Array, y: Array, maxima: Array | None, layout: Layout, relu: bool, pool: int) -> Array:
-    """Return the cotangent of the bare convolution, with as many zeros around each sequence as the window has places.
+    """Return the cotangent of the bare convolution (places, K), with zeros in front of each sequence and behind.
 
-    It is (places + taps - 1, K): taps - 1 zeros come first, then the outputs of each sequence and zeros.
+    As many places as a window reaches back come first, then the outputs of each sequence and zeros.
     """
-    ahead, outputs = layout.taps - 1, g.shape[3]
+    ahead, outputs = layout.ahead, g.shape[3]
     memory = buffer("cotangent", (len(g) * layout.dilation * layout.places + ahead, outputs), g.dtype)
     memory[:ahead] = 0
     sequences = layout.by_sequence(memory[ahead:])

@@ -33,15 +33,18 @@ FEW_CHANNELS = 32  # with at most so many, twice as many tiles fit
 
 
 @functools.cache
-def transforms() -> tuple[Array, Array, Array]:
-    """Return A^T (4, 6), G (6, 3) and B^T (6, 6) in float64, by Toom and Cook: evaluate, multiply, interpolate."""
-    points = np.array(POINTS)
-    others = [np.delete(points, i) for i in range(5)]
-    a, g, b = np.zeros((OUT, IN)), np.zeros((IN, 3)), np.zeros((IN, IN))
-    a[:, :5], a[-1, -1] = points ** np.arange(OUT)[:, None], 1
-    g[:5], g[-1, -1] = points[:, None] ** np.arange(3), 1
-    g[:5] /= [[np.prod(points[i] - others[i])] for i in range(5)]
-    b[:5, :5], b[-1] = [np.poly(other)[::-1] for other in others], np.poly(points)[::-1]
+def transforms(at: tuple[float, ...] = POINTS) -> tuple[Array, Array, Array]:
+    """Return A^T, G and B^T in float64, by Toom and Cook: evaluate, multiply, interpolate.
+
+    For n points, besides infinity, and three taps they are (n - 1, n + 1), (n + 1, 3) and (n + 1, n + 1).
+    """
+    points, n = np.array(at), len(at)
+    others = [np.delete(points, i) for i in range(n)]
+    a, g, b = np.zeros((n - 1, n + 1)), np.zeros((n + 1, 3)), np.zeros((n + 1, n + 1))
+    a[:, :n], a[-1, -1] = points ** np.arange(n - 1)[:, None], 1
+    g[:n], g[-1, -1] = points[:, None] ** np.arange(3), 1
+    g[:n] /= [[np.prod(points[i] - others[i])] for i in range(n)]
+    b[:n, :n], b[-1] = [np.poly(other)[::-1] for other in others], np.poly(points)[::-1]
     return a, g, b
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dbp.autodiff as ad
-from dbp.autodiff.fast_convolution import depthwise, grouped, sequences
+from dbp.autodiff.fast_convolution import depthwise, filtering, grouped, sequences
 from dbp.autodiff.tensor import PRIMITIVES
 
 BLOCK = PRIMITIVES["convolution_block"]
@@ -31,9 +31,9 @@ def windows(draw, axes, height_one):
 
 
 @st.composite
-def convolutions(draw):
+def convolutions(draw, height_one=False):
     """Return images, weights and bias of whole numbers, and the options of the block."""
-    height_one, axes = draw(st.booleans()), draw(st.sampled_from([2, 2, 3]))
+    height_one, axes = height_one or draw(st.booleans()), draw(st.sampled_from([2, 2, 3]))
     window, lengths = draw(windows(2 if height_one else axes, height_one))
     groups = draw(st.sampled_from([1, 2, 3, 5]))
     inputs, outputs = draw(st.sampled_from([1, 1, 2, 3])), draw(st.integers(1, 3))
@@ -63,7 +63,7 @@ def gradients(function, inputs, by, options):
     return function(*inputs, **options), *ad.gradient(scalar, tuple(range(len(by))))(*(inputs[i] for i in by))
 
 
-@settings(max_examples=300, derandomize=True, deadline=None)
+@settings(max_examples=150, derandomize=True, deadline=None)
 @given(convolutions(), st.sets(st.sampled_from([0, 1, 2]), min_size=1), st.sampled_from([None, 1, 20, 400]))
 def test_any_convolution(case, by, small):
     """Compare sums of whole numbers, which are exact in any order."""
@@ -79,15 +79,31 @@ def test_any_convolution(case, by, small):
         assert one.dtype == other.dtype == inputs[0].dtype
 
 
+@settings(max_examples=100, derandomize=True, deadline=None)
+@given(convolutions(height_one=True), st.sampled_from([1, 400, 1 << 20]))
+def test_minimal_filtering_of_sequences(case, small):
+    *inputs, options = case
+    inputs = [None if array is None else array.astype(np.float32) for array in inputs]
+    options |= {"relu_after": False, "pool": ()}  # else rounding would decide where gradients go
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("MIN_CHANNELS", 1), ("MIN_OUTPUTS", 1), ("MAX_PRODUCTS", 9)):
+            patch.setattr(filtering, name, value)
+        patch.setattr(sequences, "GROUP_BYTES", small)
+        found = gradients(ad.convolution_block, inputs, [0, 1], options)
+    for one, other in zip(found, gradients(BLOCK._function, inputs, [0, 1], options), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5 * np.abs(other).max(initial=1))
+
+
 @pytest.mark.parametrize(
     ("lengths", "size", "groups", "inputs", "outputs"),
     [
         ((9, 12), (3, 3), 40, 1, 40),
         ((1, 50), (1, 5), 1, 6, 8),
+        ((1, 150), (1, 9), 1, 24, 16),
         ((20, 18), (3, 3), 4, 16, 64),
         ((3, 4, 5), (2, 2, 3), 9, 1, 18),
     ],
-    ids=["depth-wise", "sequences", "grouped", "depth-wise in volumes"],
+    ids=["depth-wise", "sequences", "minimal filtering", "grouped", "depth-wise in volumes"],
 )
 def test_the_error_is_that_of_float32(lengths, size, groups, inputs, outputs):
     random = np.random.default_rng(5)
