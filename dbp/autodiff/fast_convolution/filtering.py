@@ -19,7 +19,7 @@ from dbp.types import Array
 
 POINTS = (0.0, 0.75, -0.75, 1.5)  # of interpolation, besides infinity; exact in binary, as their products
 OUT = 3  # outputs of a tile, and taps of a group
-MIN_CHANNELS = 16  # of inputs and outputs; with fewer, the transforms take longer than the products they save
+MIN_TERMS = 160  # taps times channels of inputs or outputs; with fewer, transforms take longer than what they save
 MIN_OUTPUTS = 256  # likewise, of all sequences
 MAX_PRODUCTS = 0.75  # of those without minimal filtering
 
@@ -28,7 +28,7 @@ def filters(x: Array, w: Array, outputs: int) -> bool:
     """Return True if minimal filtering pays, for so many outputs: of float32, whose rounding error it multiplies."""
     taps, channels = w.shape[1], min(w.shape[2:])
     products = (OUT + 2) * -(-taps // OUT)  # for OUT outputs
-    pays = products <= MAX_PRODUCTS * OUT * taps and channels >= MIN_CHANNELS and outputs >= MIN_OUTPUTS
+    pays = products <= MAX_PRODUCTS * OUT * taps and taps * channels >= MIN_TERMS and outputs >= MIN_OUTPUTS
     return pays and x.dtype == w.dtype == np.float32
 
 

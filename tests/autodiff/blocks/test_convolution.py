@@ -86,7 +86,7 @@ def test_minimal_filtering_of_sequences(case, small):
     inputs = [None if array is None else array.astype(np.float32) for array in inputs]
     options |= {"relu_after": False, "pool": ()}  # else rounding would decide where gradients go
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("MIN_CHANNELS", 1), ("MIN_OUTPUTS", 1), ("MAX_PRODUCTS", 9)):
+        for name, value in (("MIN_TERMS", 1), ("MIN_OUTPUTS", 1), ("MAX_PRODUCTS", 9)):
             patch.setattr(filtering, name, value)
         patch.setattr(sequences, "GROUP_BYTES", small)
         found = gradients(ad.convolution_block, inputs, [0, 1], options)
@@ -99,7 +99,7 @@ def test_minimal_filtering_of_sequences(case, small):
     [
         ((9, 12), (3, 3), 40, 1, 40),
         ((1, 50), (1, 5), 1, 6, 8),
-        ((1, 150), (1, 9), 1, 24, 16),
+        ((1, 150), (1, 9), 1, 24, 20),
         ((20, 18), (3, 3), 4, 16, 64),
         ((3, 4, 5), (2, 2, 3), 9, 1, 18),
     ],
