@@ -27,6 +27,7 @@ COMMANDS = {
     "first_step.py": (("--sizes", "1MB", "--ranks", "1"), "1MB"),
     "listeners.py": (("--cases", "mlp-small", "--rounds", "1", "--repeats", "3"), "mlp-small"),
     "kernels.py": (("--cases", "mlp-small", "--rounds", "1"), "x86-64-v3"),
+    "embeddings.py": (("--cases", "3000-sparse", "--rounds", "1"), "3000-sparse"),
     "spectral.py": (("--cases", "1d-256-all", "--rounds", "1"), "1d-256-all, with backward"),
     "data.py": (("--examples", "600", "--epochs", "2", "--rounds", "1", "--without-torch"), "chunks of 3 MB"),
     "large_data.py": (("--size", "13MB", "--limit", "1GB", "--memory", "4MB"), "resumption: equal"),

@@ -6,7 +6,7 @@ The gradient is exactly that of the weighted mean of the losses of all examples,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,6 +28,7 @@ from dbp.types import Array
 if TYPE_CHECKING:
     from dbp.cost.joint import LossFactors
     from dbp.cost.kronecker_factors import KroneckerFactors
+    from dbp.cost.row_gradients import RowGradient
 
 OnReady = Callable[[int, int], None]  # see pullback()
 NO_MOMENTS = np.empty(0)
@@ -43,6 +44,7 @@ class Evaluation(NamedTuple):
         moments: sums for the running moments.
         finite: True if cost, gradient and moments are finite.
         arriving: the gradient on its way; wait for each part before reading it. None if the gradient is complete.
+        rows: the gradients by rows of tables, which `gradient` leaves out.
     """
 
     gradient: Array
@@ -50,6 +52,7 @@ class Evaluation(NamedTuple):
     moments: Array
     finite: bool
     arriving: Arriving | None = None
+    rows: Sequence[RowGradient] = ()
 
     @property
     def cost(self) -> float:
@@ -75,8 +78,8 @@ class MiniBatchCost:
 
     @property
     def space(self) -> Arena:
-        """Return the space that the weights lie in."""
-        return self.objective.arena
+        """Return the space that the weights lie in, but for tables."""
+        return self.objective.arena.dense
 
     @property
     def root(self) -> Arena:
@@ -128,19 +131,21 @@ class MiniBatchCost:
         for number, sums in passes(objective.shards, partial(self._gradient, weights), objective.allreduce):
             gradients.push(number, sums)
         clock.enter(Stage.SUM)
-        total = gradients.total(early)  # 5 sum
+        row_gradients = objective.row_gradients
+        total = gradients.total(early and row_gradients is None)  # 5 sum
+        rows, finite = ((), True) if row_gradients is None else row_gradients.total(total.scalars)
         clock.enter(Stage.UPDATE)
         objective.stop_requested |= total.stop_requested
         totals = ExampleSums.of(total.scalars[: objective.scalars], objective.metrics.target_weights)
         moments = total.scalars[objective.scalars :].copy() if objective.running else NO_MOMENTS
-        finite = total.finite and math.isfinite(totals.loss)
+        finite = finite and total.finite and math.isfinite(totals.loss)
         if objective.running:
             finite = finite and bool(np.isfinite(moments).all())
         if not finite:
             gradients.reject()
-            return Evaluation(total.vector, totals, moments, finite=False)
+            return Evaluation(total.vector, totals, moments, finite=False, rows=rows)
         gradients.accept()
-        return Evaluation(total.vector, totals, moments, finite=True, arriving=total.arriving)
+        return Evaluation(total.vector, totals, moments, finite=True, arriving=total.arriving, rows=rows)
 
     def _gradient(self, weights: Array, number: int) -> SumBuffer:
         """Return the gradient of a shard's loss sum, and its sums, in a buffer: zeros for a shard without examples."""
@@ -157,7 +162,7 @@ class MiniBatchCost:
     def _write_gradient(self, weights: Array, shard: Shard, sums: SumBuffer, last: bool) -> None:
         """Write the gradient of a shard's loss sum, and its sums, to a buffer."""
         objective = self.objective
-        on_ready = objective.gradients.on_ready(objective.layout) if last else None
+        on_ready = objective.gradients.on_ready(objective.layout.dense) if last else None
         planned = objective.planned.find(weights, shard) if on_ready is None else None
         if planned is None:
             self._record_gradient(weights, shard, sums, on_ready)
@@ -174,6 +179,8 @@ class MiniBatchCost:
         objective = self.objective
         clock, leaves = objective.arena.comm.clock, objective.leaves(weights)
         call = objective.call(leaves, shard, self.draw(shard))
+        lookups = objective.row_lookups(weights, shard.number)
+        call.rows = lookups
         clock.enter(Stage.FORWARD)
         outputs, losses = objective.forward(call, shard)  # 2 forward, 3 loss
         clock.enter(Stage.BACKWARD)
@@ -183,9 +190,13 @@ class MiniBatchCost:
 
             assert self.loss_factors is not None
             end, cotangent = loss_sum(losses, shard, self.loss_factors), np.ones((), objective.dtype)
-        into = objective.gradient_views(sums)
+        wanted, into = list(leaves.values()), objective.gradient_views(sums)
+        if lookups is not None:
+            wanted, into = wanted + lookups.leaves, into + lookups.gradients
         if type(end) is Tensor:
-            pullback(end, cotangent, list(leaves.values()), into=into, on_ready=on_ready)  # 4 backward
+            pullback(end, cotangent, wanted, into=into, on_ready=on_ready)  # 4 backward
+            if lookups is not None:
+                lookups.add_up()
         else:  # no target has any weight left
             sums.bytes[:] = 0
         found = each(array_of, losses), each(array_of, outputs)
@@ -193,7 +204,7 @@ class MiniBatchCost:
         if objective.running:
             sums.scalars[objective.scalars :] = np.concatenate(moment_sums(objective.running, call.observed))
         if on_ready is None:
-            objective.planned.learn(weights, shard, call, losses, outputs, list(leaves.values()), into)
+            objective.planned.learn(weights, shard, call, losses, outputs, wanted, into)
 
     def curvature(self, weights: Array, part: float = 1.0) -> Curvature:
         """Return the second derivatives at weights that must not change.

@@ -37,6 +37,7 @@ from dbp.types import Array
 
 if TYPE_CHECKING:
     from dbp.cost.joint import JointCost, LossFactors
+    from dbp.cost.row_gradients import RowGradients, RowLookups  # which few runs need
 
 
 class Objective:
@@ -99,8 +100,13 @@ class Objective:
         self.arena = arena or Arena(comm, layout, dtype, share=False)
         together = any(moments.over_shards for moments in self.running.values())
         self.allreduce = ShardAllreduce(comm, shards) if together else None
-        self.gradients = GradientSum(self.arena, shards, self.scalars + moment_sums, messages, kept)
-        is_plannable = not (self.running or self.joint) and is_fixed((model, loss))
+        self.gradients = GradientSum(self.arena.dense, shards, self.scalars + moment_sums, messages, kept)
+        self.row_gradients: RowGradients | None = None
+        if layout.tables:
+            from dbp.cost.row_gradients import RowGradients
+
+            self.row_gradients = RowGradients(self.arena, shards)
+        is_plannable = not (self.running or self.joint or layout.tables) and is_fixed((model, loss))
         self.planned = PlannedPasses(is_plannable, [*self.frozen.values()])
         self._plain_sums: dict[int, PlainSum] = {}  # by their number of scalars
         self._is_random = False  # True if a layer has drawn random numbers
@@ -221,15 +227,22 @@ class Objective:
         return self._plain_sums[scalars]
 
     def leaves(self, weights: Array) -> dict[str, Tensor]:
-        """Return the parameters as leaves of a graph; made once for a vector, as they are views of it."""
+        """Return the parameters as leaves of a graph; made once for a vector, as they are views of it.
+
+        Tables are none, as the rows that are looked up are: see cost/row_gradients.py.
+        """
         if self._leaves[0] is not weights:
-            self._leaves = weights, {name: Tensor(view) for name, view in self.layout.views(weights).items()}
+            self._leaves = weights, {name: Tensor(view) for name, view in self.layout.dense.views(weights).items()}
         return self._leaves[1]
+
+    def row_lookups(self, weights: Array, shard: int) -> RowLookups | None:
+        """Return what looks up rows of tables in the pass of a shard; None if there are no tables."""
+        return None if self.row_gradients is None else self.row_gradients.lookups(weights, shard)
 
     def gradient_views(self, sums: SumBuffer) -> list[Array]:
         """Return the parameters' gradients in a buffer; made once for a buffer, as there are few of them."""
         if id(sums) not in self._gradient_views:
-            views = self.layout.views(sums.vector, writable=True)
+            views = self.layout.dense.views(sums.vector, writable=True)
             self._gradient_views[id(sums)] = sums, list(views.values())
         return self._gradient_views[id(sums)][1]
 
@@ -369,6 +382,8 @@ class Objective:
             self.allreduce.free()
         for made in self.made_once.values():
             made.free()
+        if self.row_gradients is not None:
+            self.row_gradients.free()
         self.gradients.free()
         self.arena.free()
 

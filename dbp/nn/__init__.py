@@ -8,7 +8,7 @@ from dbp.nn.build import (
     initial_parameters,
     training_trial,
 )
-from dbp.nn.call import Call, LayerTrace, RandomKey, call_with, read_only
+from dbp.nn.call import Call, LayerTrace, RandomKey, RowUses, call_with, read_only
 from dbp.nn.initializers import INITIALIZERS
 from dbp.nn.input_check import check_inputs
 from dbp.nn.layers import (
@@ -173,6 +173,7 @@ __all__ = [
     "Recompute",
     "Reshape",
     "Residual",
+    "RowUses",
     "RunningMoments",
     "Scope",
     "SeparableConv2d",

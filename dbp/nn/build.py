@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import mmap
+from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import index
 from typing import Any
@@ -20,7 +21,7 @@ from dbp.autodiff.primitives import identity, reshape, sigmoid, softmax, transpo
 from dbp.errors import UserError, remedy, unknown
 from dbp.files import machine_memory
 from dbp.named_arrays import as_dict, each, row_count, shapes_of
-from dbp.nn.call import Call, RandomKey, call_with, masks_of, read_only
+from dbp.nn.call import Call, RandomKey, RowUses, call_with, masks_of, read_only
 from dbp.nn.initializers import Shape, initializer
 from dbp.nn.moments import RunningMoments, running_arrays
 from dbp.nn.names import check_name, check_names
@@ -49,6 +50,7 @@ class InitialParameters:
         masked_inputs: the name of the inputs whose places they are, "" for inputs without a name; None without places.
         input_checks: the paths of the layers that refuse some numbers in their inputs.
         constants: the paths of those parameters that are never trained.
+        row_uses: how those parameters are used of which the model takes some rows alone, by path.
     """
 
     shapes: dict[str, Shape]
@@ -62,6 +64,7 @@ class InitialParameters:
     masked_inputs: Any = None
     input_checks: tuple[str, ...] = ()
     constants: frozenset[str] = frozenset()
+    row_uses: Mapping[str, RowUses] = field(default_factory=dict)
 
     @property
     def shapes_of_weights(self) -> dict[str, Shape]:
@@ -130,9 +133,10 @@ def initial_parameters(
         UserError: shapes do not fit somewhere in the model, which the message names, or a checkpoint cannot hold the
             names of its parameters.
     """
-    found = InitialParameters({}, {}, {}, seed, np.dtype(dtype))
+    found, uses = InitialParameters({}, {}, {}, seed, np.dtype(dtype)), Counter[str]()
 
     def make(path: str, shape: Shape, name: str) -> Array:
+        uses[path] += 1
         if path not in found.shapes:
             check_name(path)
             initializer(name)  # raises if there is none of this name
@@ -153,8 +157,27 @@ def initial_parameters(
     check_names(found.shapes, running_arrays(found.running))
     if found.shapes.keys() == call.constants:  # there are no others
         raise UserError("the model has no parameters, so there is nothing to train; add a layer such as dense")
+    by_rows = _used_by_rows(uses, call.row_uses)
     form = _output_fields(shapes_of(outputs), scope.mask_of_outputs(model), inputs, mask)
-    return replace(found, **form, input_checks=tuple(call.input_checks), constants=frozenset(call.constants))
+    found = replace(found, constants=frozenset(call.constants), row_uses=by_rows)
+    return replace(found, **form, input_checks=tuple(call.input_checks))
+
+
+def _used_by_rows(uses: Mapping[str, int], by_rows: Mapping[str, RowUses]) -> dict[str, RowUses]:
+    """Return the parameters of which no use is of all rows; UserError if a sparse one has such a use.
+
+    Args:
+        uses: the number of all uses of each parameter, by path.
+        by_rows: the uses of some of its rows.
+    """
+    found = {path: of_rows for path, of_rows in by_rows.items() if of_rows.count == uses[path]}
+    for path, of_rows in by_rows.items():
+        if of_rows.sparse and path not in found:
+            raise UserError(
+                f"{path!r} is sparse, so that a step changes only rows that its examples look up, but the model uses "
+                "all of it too; leave sparse out"
+            )
+    return found
 
 
 def _check_outputs(outputs: Any, examples: int) -> None:

@@ -19,6 +19,7 @@ from dbp.types import Array, Arrays
 
 ParameterLookup = Callable[[str, Shape, str], Value]  # (path, shape, initializer) -> parameter
 MomentsLookup = Callable[[str, int, float], RunningMoments]  # (path, channels, decay) -> running moments
+RowLookup = Callable[[str, Array, Array | None], Value | None]  # (path, numbers, mask) -> rows of a parameter
 SumOverShards = Callable[[Array, str], Array]  # (array of this shard, name of the sum) -> its sum over all shards
 
 
@@ -32,6 +33,25 @@ class RandomKey(NamedTuple):
     seed: int
     step: int
     shard: int
+
+
+@dataclass
+class RowUses:
+    """The uses of a parameter by some of its rows, in one call of a model.
+
+    Args:
+        sparse: whether a step of training is to change only these rows.
+        count: how many uses there are.
+        rows: how many rows all of them look up for an example.
+    """
+
+    sparse: bool = False
+    count: int = 0
+    rows: float = 0.0
+
+    def add(self, sparse: bool, rows: float) -> None:
+        """Note a use."""
+        self.sparse, self.count, self.rows = self.sparse or sparse, self.count + 1, self.rows + rows
 
 
 @dataclass
@@ -80,6 +100,9 @@ class Call:
         mixtures: how the pass has mixed its examples, one at most; empty if it has not.
         input_checks: the paths of the layers that have checked the numbers of their inputs.
         constants: the paths of the arrays that layers draw like parameters and that training never changes.
+        row_uses: of each path that was asked for some of its rows alone, how, and for how many rows an example.
+        rows: returns rows of a parameter, given its path, their numbers, and which of these places hold data; None for
+            one that it does not know, and if the gradient is not to be computed by rows.
         most_input_checks: ends the call by InputsCheckedError after so many of these; None in a call for outputs.
         sum_over_shards: sums over all shards of a training pass; None if there are no others.
     """
@@ -99,6 +122,8 @@ class Call:
     mixtures: list[Mixture] = field(default_factory=list)
     input_checks: list[str] = field(default_factory=list)
     constants: set[str] = field(default_factory=set)
+    row_uses: dict[str, RowUses] = field(default_factory=dict)
+    rows: RowLookup | None = None
     most_input_checks: int | None = None
     sum_over_shards: SumOverShards | None = None
     masks: Mapping[str, Array] = field(default_factory=dict)

@@ -12,10 +12,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dbp.autodiff import Tensor, Value, array_of, recompute
+from dbp.autodiff import Tensor, Value, array_of, recompute, take
 from dbp.errors import UserError
 from dbp.nn.activations import linear
-from dbp.nn.call import Call, InputsCheckedError, LayerTrace, ParameterLookup, RandomKey, call_with
+from dbp.nn.call import Call, InputsCheckedError, LayerTrace, ParameterLookup, RandomKey, RowUses, call_with
 from dbp.nn.initializers import Shape
 from dbp.nn.masks import share_of_places
 from dbp.nn.mixture import Mixture
@@ -176,6 +176,34 @@ class Scope:
         """Return the parameter of this name and shape, which the named initializer fills at the start of training."""
         return self._call.parameter(self._path + name, shape, initializer)
 
+    def rows(
+        self,
+        name: str,
+        shape: Shape,
+        numbers: Array,
+        initializer: str = "normal",
+        mask: Array | None = None,
+        sparse: bool = False,
+    ) -> Value:
+        """Return rows (examples, ..., units) of a parameter (rows, units), whose gradient need not be an array.
+
+        Args:
+            name: of the parameter.
+            shape: of the parameter.
+            numbers: of the rows, (examples, ...).
+            initializer: fills the parameter at the start of training.
+            mask: which of the places hold data, (examples, ...); None if all do.
+            sparse: whether a step of training changes only these rows; then all uses of the parameter must be of rows.
+        """
+        path, look_up = self._path + name, self._call.rows
+        if len(shape) != 2:
+            raise UserError(
+                f"{path!r} must have a shape (rows, units), as the model looks up its rows, but has {shape}"
+            )
+        self._call.row_uses.setdefault(path, RowUses()).add(sparse, numbers.size / max(1, len(numbers)))
+        found = None if look_up is None else look_up(path, numbers, mask)
+        return take(self._call.parameter(path, shape, initializer), index=numbers) if found is None else found
+
     def constant(self, name: str, shape: Shape, initializer: str = "normal") -> Array:
         """Return an array that is drawn and kept like a parameter of this name and shape, but that is never trained."""
         self._call.constants.add(self._path + name)
@@ -286,23 +314,32 @@ def recomputed(model: Model, scope: Scope, x: Value) -> Value:
     if call.record_neurons:
         return model(scope, x)
     found: dict[str, Value] = {}
+    looked_up: list[Value] = []
     drawn = call.drawn.copy()
 
     def look_up(name: str, shape: Shape, initializer: str) -> Array:
         found[name] = call.parameter(name, shape, initializer)
         return array_of(found[name])
 
+    def look_up_rows(path: str, numbers: Array, mask: Array | None) -> Array | None:
+        rows = None if call.rows is None else call.rows(path, numbers, mask)
+        if rows is None:
+            return None
+        looked_up.append(rows)
+        return array_of(rows)
+
     def again(x: Value, *values: Value) -> Value:
-        given = dict(zip(found, values, strict=True))
+        given, rows = dict(zip(found, values, strict=False)), iter(values[len(found) :])
         parameter: ParameterLookup = lambda name, _shape, _initial: given[name]  # noqa: E731
         quiet = Call(parameter, call.running, call.random_key, call.example_weights, call.mask, drawn=drawn.copy())
+        quiet.rows = lambda path, _numbers, _mask: None if path in given else next(rows)
         quiet.masks, quiet.sum_over_shards = call.masks, call.sum_over_shards
         return model(Scope(quiet, path, scope.mask), x)
 
-    first = Scope(replace(call, parameter=look_up), path, scope.mask)
+    first = Scope(replace(call, parameter=look_up, rows=look_up_rows), path, scope.mask)
     output = model(first, array_of(x))
     scope.pass_mask(first.mask_after(model))
-    inputs = (x, *found.values())
+    inputs = (x, *found.values(), *looked_up)
     return recompute(again).node(output, inputs) if any(type(i) is Tensor for i in inputs) else output
 
 

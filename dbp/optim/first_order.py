@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
@@ -17,7 +17,8 @@ from dbp.checks import check_fraction, check_not_negative, check_positive
 from dbp.errors import UserError
 from dbp.optim.optimizer import AVERAGE, Optimizer, Outcome, State, Step, average_share
 from dbp.optim.parameter_blocks import Block, ParameterSetting, Shapes, block_ranges, check_patterns, matches
-from dbp.optim.protocols import Arriving, E, MiniBatchCost, Space, Vector, VectorSpace
+from dbp.optim.protocols import Arriving, E, MiniBatchCost, RowGradient, Space, Vector, VectorSpace
+from dbp.optim.row_updates import row_blocks, table_blocks
 
 CLIP_EPSILON = 1e-6  # keeps the division by the gradient's norm finite; the same as PyTorch's clip_grad_norm_
 
@@ -79,6 +80,7 @@ class FirstOrder(Optimizer):
     is_first_order = True
     length_name = "learning_rate"
     needs_full_gradient: ClassVar[bool] = False  # True if advance() needs all of the gradient before the first block
+    is_elementwise: ClassVar[bool] = True
     learning_rate: float
     weight_decay: float = 0.0
     decay: tuple[str, ...] = ()
@@ -99,8 +101,15 @@ class FirstOrder(Optimizer):
             )
         check_positive(**{f"the factor of layer_rates for {name!r}": x for name, x in self.layer_rates.items()})
 
-    def check(self, shapes: Shapes) -> None:
-        """Raise UserError if a pattern matches no parameter."""
+    def check(self, shapes: Shapes, sparse: Collection[str] = ()) -> None:
+        """Raise UserError if a pattern matches no parameter, or sparse parameters cannot be updated by rows."""
+        if not self.is_elementwise:
+            super().check(shapes, sparse)
+        if sparse and self.average:
+            raise UserError(
+                f"{next(iter(sparse))!r} is sparse, but optimizer.average changes the averages of all rows in each "
+                "step; leave out average or sparse"
+            )
         check_patterns("decay", self.decay, shapes)
         check_patterns("layer_rates", self.layer_rates, shapes)
 
@@ -115,17 +124,21 @@ class FirstOrder(Optimizer):
         evaluation, learning_rate = cost.value_and_gradient(weights, early), self.learning_rate * factor
         if not evaluation.finite:
             return Step(evaluation, Outcome.NOT_FINITE, length=learning_rate)
-        space, gradient, arriving = cost.space, evaluation.gradient, evaluation.arriving
-        scale = self._clip_scale(space, gradient) if self.clip_norm else 1.0
+        space, gradient, arriving, rows = cost.space, evaluation.gradient, evaluation.arriving, evaluation.rows
+        scale = self._clip_scale(space, gradient, rows) if self.clip_norm else 1.0
+        context = UpdateContext(space, weights, gradient, state, number, learning_rate, scale, arriving)
         with space.changing:
-            self.advance(UpdateContext(space, weights, gradient, state, number, learning_rate, scale, arriving))
+            self.advance(context)
+            for table in rows:
+                self.advance_rows(table, context)
         return Step(evaluation, length=learning_rate)
 
-    def _clip_scale(self, space: Space, gradient: Vector) -> float:
+    def _clip_scale(self, space: Space, gradient: Vector, rows: Sequence[RowGradient]) -> float:
         """Return the factor that brings the gradient's norm down to clip_norm."""
         square = space.dot(gradient, gradient)
         if not math.isfinite(square):  # overflow of float32
             square = float(space.squares(gradient).sum())
+        square += sum(table.square for table in rows)
         return min(1.0, self.clip_norm / (math.sqrt(square) + CLIP_EPSILON))
 
     def advance(self, context: UpdateContext) -> None:
@@ -135,6 +148,17 @@ class FirstOrder(Optimizer):
         until then other ranks may still wait for the part of the gradient that this rank sends.
         """
         for block in self.blocks(context):
+            self.prepare(block, context)
+            self.update(block, context)
+            self.update_average(block, context)
+
+    def advance_rows(self, gradient: RowGradient, context: UpdateContext) -> None:
+        """Update this rank's rows of a table; of a sparse one those with a gradient, and the vectors in these rows."""
+        blocks = row_blocks if gradient.sparse else table_blocks
+        rate = context.learning_rate * self._rate_factor(gradient.name)
+        decay = self._weight_decay(gradient.name, (len(gradient.values), gradient.values.shape[1]))
+        for block in blocks(gradient, context.weights, context.state.vectors):
+            block.learning_rate, block.weight_decay = rate, decay
             self.prepare(block, context)
             self.update(block, context)
             self.update_average(block, context)

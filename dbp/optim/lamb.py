@@ -24,6 +24,7 @@ class LAMB(Adam):
     """
 
     kind: ClassVar[str] = "lamb"
+    is_elementwise: ClassVar[bool] = False
     epsilon: float = 1e-6
 
     @property

@@ -30,6 +30,7 @@ class LARS(FirstOrder):
     """
 
     kind: ClassVar[str] = "lars"
+    is_elementwise: ClassVar[bool] = False
     needs_full_gradient: ClassVar[bool] = True
     learning_rate: float
     momentum: float = 0.9

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -58,6 +59,7 @@ class Muon(AdamW):
     """
 
     kind: ClassVar[str] = "muon"
+    is_elementwise: ClassVar[bool] = False
     scratch = ("direction",)
     learning_rate: float = 2e-2
     momentum: float = 0.95
@@ -71,9 +73,9 @@ class Muon(AdamW):
         check_fraction(momentum=self.momentum)
         check_positive(adamw_learning_rate=self.adamw_learning_rate)
 
-    def check(self, shapes: Shapes) -> None:
+    def check(self, shapes: Shapes, sparse: Collection[str] = ()) -> None:
         """Raise UserError if a pattern matches no parameter, or one of `matrices` no matrix."""
-        super().check(shapes)
+        super().check(shapes, sparse)
         check_patterns("matrices", self.matrices, _candidates(shapes), "parameters of two or more axes")
 
     def settings(self, shapes: Shapes) -> list[ParameterSetting]:

@@ -6,7 +6,7 @@ Every rank takes the same decisions and writes only the ranges of the vectors th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol
@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dbp.errors import UserError
 from dbp.optim.protocols import E, MiniBatchCost, Vector
 
 AVERAGE = "average"  # the vector of a state that holds the average of the weights, if there is one
@@ -114,6 +115,7 @@ class Optimizer(ABC):
 
     kind: ClassVar[str]  # the config's optimizer.kind
     is_first_order: ClassVar[bool] = False  # True if a step is one gradient and has a learning rate
+    is_elementwise: ClassVar[bool] = False  # True if an update of one element does not depend on others
     length_name: ClassVar[str] = "step_length"  # what Step.length is; a column of the history
     resume_note: ClassVar[str] = ""  # shown when a run resumes without a part of the optimizer's state
 
@@ -131,8 +133,18 @@ class Optimizer(ABC):
         """Return the initial numbers that a checkpoint holds, by name; their shapes may change from step to step."""
         return {}
 
-    def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:  # noqa: B027
-        """Raise UserError if the settings do not fit a model with parameters of these shapes, by name."""
+    def check(self, shapes: Mapping[str, tuple[int, ...]], sparse: Collection[str] = ()) -> None:  # noqa: ARG002
+        """Raise UserError if the settings do not fit a model.
+
+        Args:
+            shapes: of its parameters, by name.
+            sparse: those of them of which a step changes some rows alone.
+        """
+        if sparse:
+            raise UserError(
+                f"{next(iter(sparse))!r} is sparse, but optimizer {self.kind!r} needs the gradient by all of a "
+                "parameter; take one that updates element by element, such as adam, adagrad or sgd, or leave sparse out"
+            )
 
     def average_share(self, number: int) -> float:  # noqa: ARG002
         """Return the share in the averages of what an update has left, given its number; 0 without averages."""

@@ -31,6 +31,45 @@ class Arriving(Protocol):
         ...
 
 
+class RowGradient(Protocol):
+    """The gradient by rows of a table, zero by all others, as cost/row_gradients.py has it."""
+
+    @property
+    def name(self) -> str:
+        """Return the name of the parameter."""
+        ...
+
+    @property
+    def sparse(self) -> bool:
+        """Return True if only the rows with a gradient are to be changed, with the optimizer's vectors in them."""
+        ...
+
+    @property
+    def part(self) -> slice:
+        """Return its range of the flat vectors, which the owned ranges of the space leave out."""
+        ...
+
+    @property
+    def owned(self) -> Sequence[slice]:
+        """Return the ranges of it, cut between rows, that this rank writes."""
+        ...
+
+    @property
+    def numbers(self) -> NDArray[Any]:
+        """Return the numbers of the rows that this rank updates, in rising order."""
+        ...
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """Return the gradient by these rows, (rows, units)."""
+        ...
+
+    @property
+    def square(self) -> float:
+        """Return the sum of squares over the rows of all ranks."""
+        ...
+
+
 class Evaluated(Protocol):
     """The cost and its gradient at some weights."""
 
@@ -52,6 +91,11 @@ class Evaluated(Protocol):
     @property
     def arriving(self) -> Arriving | None:
         """Return what to wait on before the gradient is read, or None if all of it has arrived."""
+        ...
+
+    @property
+    def rows(self) -> Sequence[RowGradient]:
+        """Return the gradients by rows of tables, which come after all other parameters in the flat weights."""
         ...
 
 

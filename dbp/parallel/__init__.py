@@ -30,9 +30,10 @@ from dbp.parallel.ranks.world import (
 )
 from dbp.parallel.shards import Shards, parts
 from dbp.parallel.sums.error_feedback import ErrorFeedback, Residuals
-from dbp.parallel.sums.gradients import GradientSum
+from dbp.parallel.sums.gradients import EXAMPLE_WEIGHT, GradientSum
 from dbp.parallel.sums.multi_node_sum import MultiNodeSum
 from dbp.parallel.sums.plain_sum import PlainSum
+from dbp.parallel.sums.row_sum import Rows, RowSum, no_rows
 from dbp.parallel.sums.selection import vector_sum_for
 from dbp.parallel.sums.shard_allreduce import ShardAllreduce, passes
 from dbp.parallel.sums.shared_memory_sum import SharedMemorySum
@@ -41,11 +42,12 @@ from dbp.parallel.sums.top_k import wire_for
 from dbp.parallel.sums.vector_sum import Arriving, SumBuffer, Total, VectorSum
 from dbp.parallel.vectors.arena import Arena
 from dbp.parallel.vectors.copies import Copies
-from dbp.parallel.vectors.layout import Layout
+from dbp.parallel.vectors.layout import Layout, RowTable
 from dbp.parallel.vectors.replicas import check_nodes_agree
 
 __all__ = [
     "END_AFTER",
+    "EXAMPLE_WEIGHT",
     "HOW_TO_GET_MPI",
     "START_SECONDS",
     "WARN_AFTER",
@@ -66,6 +68,9 @@ __all__ = [
     "PlainSum",
     "RankLostError",
     "Residuals",
+    "RowSum",
+    "RowTable",
+    "Rows",
     "ShardAllreduce",
     "Shards",
     "SharedMemory",
@@ -93,6 +98,7 @@ __all__ = [
     "is_on_all_ranks",
     "keep_freed_memory",
     "no_request",
+    "no_rows",
     "nodes_of",
     "on_one_rank",
     "parts",

@@ -49,6 +49,7 @@ from dbp.run.fitted_metrics import fitted_metrics
 from dbp.run.model_check import check_standardized, model_warnings
 from dbp.run.progress import Progress, comparable_columns, epochs_since_best
 from dbp.run.provenance import check_installation
+from dbp.run.row_tables import tables_of
 from dbp.run.sampling import sampler_of
 from dbp.run.sources import open_sources, shared_files, stop_check
 from dbp.run.standardization import standardization_of, standardizations
@@ -144,8 +145,9 @@ class Run:
 
             trained, self._frozen_shapes = split_shapes(settings.frozen, initial)
             freeze_moments(self.running, initial.shapes, self._frozen_shapes)
-        self.layout = Layout(trained)
-        settings.optimizer.check(self.layout.shapes)
+        tables = tables_of(settings, trained, initial.row_uses, self.batches.batch_size)
+        self.layout = Layout.with_tables(trained, *tables)
+        settings.optimizer.check(self.layout.shapes, self.layout.sparse)
         check_standardized(settings, initial)
         self._example_checks = {
             purpose: ExampleCheck.of(settings.model, self.form, initial, data)
@@ -208,10 +210,13 @@ class Run:
         """Allocate weights, optimizer vectors and gradients, shared by the ranks of a node if possible; collective."""
         settings, dtype = self.settings, self.settings.numpy_dtype
         method, divide = settings.optimizer, settings.divide_state
-        vector, state = self.layout.size * dtype.itemsize, len(method.vectors) + len(method.scratch)
+        dense, state = self.layout.dense.size * dtype.itemsize, len(method.vectors) + len(method.scratch)
+        tables = self.layout.size * dtype.itemsize - dense
         frozen = Layout(self._frozen_shapes).size * dtype.itemsize
         held = -(-state // self.comm.nodes.count) if divide else state
         copied = 1 + len(method.vectors) if settings.out and self.comm.nodes.mine == 0 else 0  # for checkpoints
+        best = settings.early_stopping.keeps_best
+        of_tables = (1 + state + copied + best) * tables  # whole on each node, with gradients of a few rows
         if settings.messages == TOP_K and self.comm.nodes.count > 1:  # error feedback, before and after a step
             held += 2
             copied += self.comm.nodes.count if copied else 0
@@ -219,9 +224,8 @@ class Run:
         # shards if these are computed at once.
         at_once = any(moments.over_shards for moments in self.running.values())
         gradients = -(-self.shards.count // self.comm.size) if at_once else 1
-        best = settings.early_stopping.keeps_best
         shared = 1 + (self.comm.nodes.count > 1) + held + copied + best
-        check_memory(self.comm, once=shared * vector + frozen, each=gradients * vector)
+        check_memory(self.comm, once=shared * dense + of_tables + frozen, each=gradients * dense)
         self.arena = Arena(self.comm, self.layout, dtype, 1 + state + best, divide=divide)
         self.weights = self.arena.vector()
         self.state = State.of(method, self.arena.vectors)

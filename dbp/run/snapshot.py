@@ -171,12 +171,13 @@ class Snapshot:
 
     def _read_residuals(self, run: Run, count: int) -> Iterator[Array]:
         """Yield the error feedback of one node after the other, on rank 0; empty arrays elsewhere."""
-        room = np.empty(run.layout.size if count and self.is_held else 0, run.weights.dtype)
+        layout = run.layout.dense
+        room = np.empty(layout.size if count and self.is_held else 0, run.weights.dtype)
 
         def load(number: int) -> Array:
             vector = self.residuals[number] if self.is_held else room
             if isinstance(vector, StoredVector):
-                vector.read_into(room, run.layout)
+                vector.read_into(room, layout)
                 return room
             return vector
 
@@ -241,7 +242,7 @@ class Snapshot:
         if AVERAGE in views:
             views[AVERAGE] |= self.averaged
         for node, vector in enumerate(self.residuals):
-            views[f"{RESIDUALS}{node}"] = layout.views(_in_memory(vector))
+            views[f"{RESIDUALS}{node}"] = layout.dense.views(_in_memory(vector))
         best = {} if self.best is None else layout.views(_in_memory(self.best))
         return StoredCheckpoint(
             model={**(frozen or {}), **views.pop(WEIGHTS), **self.running},
@@ -321,4 +322,4 @@ def moments_for_inference(run: Run) -> dict[str, Array]:
 def residual_names(entries: Mapping[str, Any], layout: Layout) -> list[str]:
     """Return the names of the vectors of error feedback that a checkpoint should have, by the number of its entries."""
     count = sum(entry.startswith(f"optimizer/{RESIDUALS}") for entry in entries)
-    return [f"{RESIDUALS}{node}" for node in range(count // max(1, len(layout.shapes)))]
+    return [f"{RESIDUALS}{node}" for node in range(count // max(1, len(layout.dense.shapes)))]

@@ -166,8 +166,10 @@ class Restorer:
         if any(name.startswith(f"{BEST_GROUP}/") for name in info.arrays):
             best = parameters | moments_for_inference(run)
             arrays |= {f"{BEST_GROUP}/{name}": array for name, array in best.items()}
-        for vector in (*run.vectors, *residual_names(info.arrays, layout)):
+        for vector in run.vectors:
             arrays |= {f"{group_of(vector)}/{name}": array for name, array in parameters.items()}
+        for vector in residual_names(info.arrays, layout):
+            arrays |= {f"{group_of(vector)}/{name}": parameters[name] for name in layout.dense.shapes}
         return check_arrays(info, {name: (array.dtype.str, array.shape) for name, array in arrays.items()})
 
     def _other_history(self, info: CheckpointInfo) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -101,6 +102,7 @@ class Summary:
         vectors: number of vectors that the optimizer keeps; None if unknown.
         over_shards: whether layers normalize over the whole mini-batch, for which a rank computes all of its shards at
             once.
+        sparse: number of trained parameters of which a gradient has only rows that its examples look up.
     """
 
     rows: tuple[SummaryRow, ...]
@@ -111,6 +113,7 @@ class Summary:
     optimizer: str | None
     vectors: int | None
     over_shards: bool = False
+    sparse: int = 0
 
     @property
     def parameters(self) -> int:
@@ -194,7 +197,8 @@ class Summary:
             frozen = f"of {self.parameters:,} parameters; {self.parameters - self.trained:,} are frozen"
             rows.append(["trained", f"{self.trained:,}", frozen])
         each = "one per shard" if self._is_at_once else "one per rank"
-        rows.append(["gradient", size(self.vector_bytes), each])
+        dense = size((self.trained - self.sparse) * np.dtype(self.dtype).itemsize)
+        rows.append(["gradient", dense, f"{each}, and rows of sparse parameters" if self.sparse else each])
         if self.vectors is not None:
             count = "1 vector" if self.vectors == 1 else f"{self.vectors or 'no'} vectors"
             state = size(self.vectors * self.vector_bytes)
@@ -262,7 +266,9 @@ def summary(
     evaluated = example_bytes(model, parameters, initial.running, input_shape, np.dtype(dtype))
     kind, vectors = (None, None) if optimizer is None else (optimizer.kind, len(optimizer.vectors))
     over_shards = any(moments.over_shards for moments in initial.running.values())
-    return Summary(rows, evaluated, batch_size, shards, dtype, kind, vectors, over_shards)
+    sparse_names = [name for name, uses in initial.row_uses.items() if uses.sparse and name not in constant]
+    sparse = sum(math.prod(initial.shapes[name]) for name in sparse_names)
+    return Summary(rows, evaluated, batch_size, shards, dtype, kind, vectors, over_shards, sparse)
 
 
 def _parameters_text(row: SummaryRow) -> str:

@@ -128,6 +128,7 @@ class NotFiniteSearch:
         self._shards = [shard for shard in cost.batch if shard.count]
         self._rank, self._host = objective.arena.comm.rank, socket.gethostname()
         self._sums: Array = np.zeros(0, bool)  # for each element of the summed gradient, whether it is finite
+        self._wrong_rows: list[str] = []  # tables of which the summed gradient is not finite
 
     # --- source by source -------------------------------------------------------------------------------
 
@@ -201,14 +202,16 @@ class NotFiniteSearch:
 
     def add_up(self) -> None:
         """Compute the gradient once more, to find what is not finite in the sum alone; collective."""
-        gradient = self._cost.value_and_gradient(self._weights).gradient
-        self._sums = np.ones(self._objective.layout.size, bool)
-        for part in self._objective.arena.owned:
-            self._sums[part] = np.isfinite(gradient[part])
+        evaluation, arena = self._cost.value_and_gradient(self._weights), self._objective.arena.dense
+        self._sums = np.ones(arena.size, bool)
+        for part in arena.owned:
+            self._sums[part] = np.isfinite(evaluation.gradient[part])
+        self._wrong_rows = [rows.name for rows in evaluation.rows if not finite(rows.values)]
 
     def at_sum(self) -> list[Found]:
         """Return findings in the sum of gradients that are finite in each shard."""
-        wrong = [name for name, view in self._objective.layout.views(self._sums).items() if not view.all()]
+        views = self._objective.layout.dense.views(self._sums)
+        wrong = [name for name, view in views.items() if not view.all()] + self._wrong_rows
         text = "the gradient of {}, summed over the shards, each of which is finite"
         return [self._found(SUM, place, text.format(name)) for place, name in enumerate(wrong)]
 

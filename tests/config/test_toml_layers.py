@@ -62,7 +62,7 @@ TABLES = {
     "gaussian_noise": {"deviation": 0.25},
     "cutout": {"size": [3, 2]},
     "mixup": {"alpha": 0.5},
-    "embedding": {"entries": 9, "units": 3, "initializer": "zeros"},
+    "embedding": {"entries": 9, "units": 3, "initializer": "zeros", "sparse": True},
     "position": {"initializer": "zeros", "length": 40},
     "gru": RECURRENT,
     "lstm": RECURRENT,

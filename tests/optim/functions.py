@@ -16,6 +16,7 @@ class Evaluated:
     cost: float
     finite: bool = True
     arriving: None = None
+    rows: tuple = ()
 
 
 class Space:

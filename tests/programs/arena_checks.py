@@ -58,7 +58,7 @@ class Problem:
 
 class Evaluated:
     def __init__(self, total):
-        self.gradient, self.finite, self.arriving = total.vector, total.finite, total.arriving
+        self.gradient, self.finite, self.arriving, self.rows = total.vector, total.finite, total.arriving, ()
 
 
 def owned_of(gradient, arena):

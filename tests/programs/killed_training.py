@@ -1,6 +1,6 @@
 """A command of which the last rank is killed when its training comes to a step: killed_training.py STEP WORDS ...
 
-Started by tests/training/test_fit_killed_and_resumed.py.
+Started by tests/training/test_fit_killed_and_resumed.py and tests/training/test_fit_sparse_embeddings.py.
 """
 
 import os

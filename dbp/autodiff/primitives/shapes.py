@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.exceptions import AxisError
 
+from dbp.autodiff.row_sums import added_by_row
 from dbp.autodiff.tensor import Primitive, ShapeError, Value, array_of
 
 Axes = int | Sequence[int] | None
@@ -184,6 +185,9 @@ def _scatter_add(x: Any, index: Any, shape: tuple[int, ...]) -> Any:
     parts = index if isinstance(index, tuple) else (index,)
     if all(part is None or part is ... or isinstance(part, (int, np.integer, slice)) for part in parts):
         full[index] = x
+    elif isinstance(index, np.ndarray) and index.dtype.kind in "iu" and index.ndim and index.size and index.min() >= 0:
+        numbers, sums = added_by_row(index.reshape(-1), x.reshape(index.size, *shape[1:]))
+        full[numbers] = sums
     else:
         np.add.at(full, index, x)  # an index may occur twice
     return full

@@ -29,6 +29,8 @@ class Embedding:
         entries: of the vocabulary.
         units: numbers of a vector.
         initializer: name of the distribution that vectors are drawn from.
+        sparse: whether a step of training changes only the vectors of the entries in its mini-batch, with the
+            optimizer's state for them, so that it takes no longer for a larger vocabulary.
     """
 
     kind: ClassVar[str] = "embedding"
@@ -36,6 +38,7 @@ class Embedding:
     entries: int
     units: int
     initializer: str = "normal"
+    sparse: bool = False
 
     def __post_init__(self) -> None:
         check_counts(self, "entries", "units")
@@ -46,7 +49,7 @@ class Embedding:
         indices = self._indices(zero_filled(x, scope.mask) if type(x) is not Tensor else x)
         if scope.note_input_check():
             return np.broadcast_to(np.zeros((), np.float32), (*indices.shape, self.units))
-        return take(scope.parameter("weight", (self.entries, self.units), self.initializer), index=indices)
+        return scope.rows("weight", (self.entries, self.units), indices, self.initializer, scope.mask, self.sparse)
 
     def _indices(self, x: Value) -> Array:
         """Return the inputs as indices; UserError unless they are whole numbers in range."""

@@ -5,8 +5,9 @@ Each rank then updates its own part of them, between two fences; else every rank
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -15,11 +16,12 @@ from dbp.parallel.ranks.comm import Communicator
 from dbp.parallel.ranks.messages import PartBroadcast
 from dbp.parallel.ranks.nodes import Nodes
 from dbp.parallel.vectors.changes import LINE_BYTES, Changes
-from dbp.parallel.vectors.deal import Deal, job_broadcast_messages, shares
+from dbp.parallel.vectors.deal import Deal, job_broadcast_messages, joined, shares
 from dbp.parallel.vectors.gather import gather_parts, scatter_parts
 from dbp.parallel.vectors.layout import Layout
 from dbp.parallel.vectors.pages import page_bytes
 from dbp.parallel.vectors.products import Products
+from dbp.parallel.vectors.row_deal import RowDeal
 from dbp.parallel.vectors.shared_tables import SharedTables
 from dbp.types import Array
 
@@ -44,6 +46,9 @@ class Arena(Products):
         dealt: True if ranks own different parts of a vector.
         divided: True if ranks of different nodes do.
         owned: the parts of each vector that this rank updates; others may update the rest.
+        dense: the space of gradients, which are as long as the parameters before the tables: the same arena if there
+            are no tables.
+        row_deals: who updates which rows of each table.
         changing: a context in which vectors are changed.
     """
 
@@ -59,13 +64,23 @@ class Arena(Products):
         self._used_bytes = 0
         by_node = self.shared or max(comm.nodes.sizes) == 1
         self.nodes = comm.nodes if by_node else Nodes.alone(comm.size, comm.rank)
-        self.deal = Deal(self.size, self.nodes)
+        self.deal = Deal(layout.dense.size, self.nodes)
         self.divided = divide and self.dealt and self.nodes.count > 1
-        self.owned = self.deal.updated(self.divided) if self.dealt else [slice(0, self.size)]
         self.tables = SharedTables(comm, self.shared, self.divided)
         self._broadcasts: dict[Hashable, PartBroadcast] = {}
         memory = self._memory.bytes[-counters:] if self._memory is not None else np.zeros(LINE_BYTES, np.uint8)
         self.changing = Changes(memory[: LINE_BYTES * len(self.holders)], comm.rank - self.holders.start)
+        self.owned = self.deal.updated(self.divided) if self.dealt else [slice(0, layout.dense.size)]
+        self.dense = self if not layout.tables else self._without_tables()
+        updaters = self.nodes.runs[self.nodes.mine] if self.dealt else range(comm.rank, comm.rank + 1)
+        self.row_deals = [RowDeal(table, len(updaters), comm.rank - updaters.start) for table in layout.row_tables]
+        self.owned = joined([*self.owned, *(part for deal in self.row_deals for part in deal.parts)])
+
+    def _without_tables(self) -> Self:
+        """Return the same arena for vectors without the tables, of which it makes none."""
+        dense = copy.copy(self)
+        dense.layout, dense.size = self.layout.dense, self.layout.dense.size
+        return dense
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -189,8 +204,11 @@ class Arena(Products):
         return self.deal.updated_in(bucket, self.divided)
 
     def owned_by(self, rank: int) -> list[slice]:
-        """Return the parts of a vector that a rank updates, if vectors are divided among all ranks."""
-        return Deal(self.size, Nodes(self.nodes.sizes, rank)).updated(divided=True)
+        """Return the parts of a vector that a rank updates, if vectors are divided among all ranks.
+
+        Tables are not divided among nodes.
+        """
+        return Deal(self.deal.size, Nodes(self.nodes.sizes, rank)).updated(divided=True)
 
     # --- rank 0, the root, computes or reads for all ------------------------------------------------------
 
@@ -243,14 +261,20 @@ class Arena(Products):
             self.broadcast_vector(vector)
             return
         scatter_parts(self.comm, self._owners, whole, vector)
+        if self.layout.tables:
+            self.broadcast_vector(vector[self.deal.size :])
         if self.shared:
             self.comm.node.barrier()
 
     @property
     def _owners(self) -> dict[int, list[slice]]:
-        """Return the parts that each rank owns of a divided vector; rank 0 reads those of its own node itself."""
+        """Return the parts that each rank owns of a divided vector.
+
+        Rank 0 reads those of its own node itself, and the tables, which each node has whole.
+        """
         first_node, ranks = self.nodes.runs[0], range(self.comm.size)
         of_root = {0: [part for rank in first_node for part in self.owned_by(rank)]}
+        of_root[0] += [table.part for table in self.layout.row_tables]
         return of_root | {rank: self.owned_by(rank) for rank in ranks if rank not in first_node}
 
     def free(self) -> None:

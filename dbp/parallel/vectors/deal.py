@@ -101,7 +101,7 @@ class Deal:
             divided: True if they are divided among all ranks; else among those of each node.
         """
         found = [part for bucket in self.buckets for part in self.updated_in(bucket, divided)]
-        return _joined(sorted(found, key=lambda part: part.start))
+        return joined(sorted(found, key=lambda part: part.start))
 
     def updated_in(self, bucket: slice, divided: bool) -> list[slice]:
         """Return the parts of a bucket that this rank updates."""
@@ -161,12 +161,12 @@ def _within(messages: Iterable[Message], pieces: Sequence[slice]) -> list[Messag
     return _messages((message.rank, message.part, piece) for message in messages for piece in pieces)
 
 
-def _joined(spans: Sequence[slice]) -> list[slice]:
+def joined(spans: Sequence[slice]) -> list[slice]:
     """Return ordered spans, with those that touch joined."""
-    joined: list[slice] = []
+    found: list[slice] = []
     for span in spans:
-        if joined and joined[-1].stop == span.start:
-            joined[-1] = slice(joined[-1].start, span.stop)
+        if found and found[-1].stop == span.start:
+            found[-1] = slice(found[-1].start, span.stop)
         else:
-            joined.append(span)
-    return joined
+            found.append(span)
+    return found

@@ -3,15 +3,42 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dbp.types import Array
+
+
+class RowTable(NamedTuple):
+    """A parameter of equal rows in a flat vector, of which a shard has a gradient for some rows alone.
+
+    Args:
+        name: of the parameter.
+        start: where it begins.
+        rows: how many it has.
+        units: numbers of a row.
+        sparse: True if a step changes only the rows with a gradient.
+    """
+
+    name: str
+    start: int
+    rows: int
+    units: int
+    sparse: bool
+
+    @property
+    def part(self) -> slice:
+        """Return its part of the vector."""
+        return slice(self.start, self.start + self.rows * self.units)
+
+    def view(self, vector: Array) -> Array:
+        """Return its rows in a flat vector, (rows, units)."""
+        return vector[self.part].reshape(self.rows, self.units)
 
 
 @dataclass(frozen=True)
@@ -19,15 +46,28 @@ class Layout:
     """The place of each parameter in a flat vector.
 
     Args:
-        shapes: of the parameters, by name, in their order in the vector.
+        shapes: of the parameters, by name, in their order in the vector; the tables come last.
+        tables: names of those whose gradients are computed for some of their rows alone, as RowSum adds them up.
+        sparse: names of the tables of which a step changes only the rows with a gradient.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
+    tables: Collection[str] = ()
+    sparse: Collection[str] = ()
 
     @classmethod
     def of(cls, parameters: Mapping[str, Array]) -> Layout:
         """Return the layout of these parameters, in their order."""
         return cls({name: array.shape for name, array in parameters.items()})
+
+    @classmethod
+    def with_tables(
+        cls, shapes: Mapping[str, tuple[int, ...]], tables: Collection[str], sparse: Collection[str] = ()
+    ) -> Layout:
+        """Return the layout of parameters of these shapes, with those among them that are tables at its end."""
+        found = [name for name in shapes if name in tables]
+        dense = {name: shape for name, shape in shapes.items() if name not in tables}
+        return cls({**dense, **{name: shapes[name] for name in found}}, found, [n for n in found if n in sparse])
 
     @classmethod
     def flat(cls, size: int) -> Layout:
@@ -38,6 +78,23 @@ class Layout:
     def size(self) -> int:
         """Return the length of the vector."""
         return sum(math.prod(shape) for shape in self.shapes.values())
+
+    @cached_property
+    def dense(self) -> Layout:
+        """Return the layout of the parameters before the tables, and so that of gradients without their rows."""
+        if not self.tables:
+            return self
+        return Layout({name: shape for name, shape in self.shapes.items() if name not in self.tables})
+
+    @cached_property
+    def row_tables(self) -> list[RowTable]:
+        """Return the tables, in their order in the vector."""
+        found, start = list[RowTable](), self.dense.size
+        for name in self.tables:
+            rows, units = self.shapes[name]
+            found.append(RowTable(name, start, rows, units, name in self.sparse))
+            start = found[-1].part.stop
+        return found
 
     @property
     def ends(self) -> list[int]:
