@@ -7,7 +7,7 @@ import dbp.autodiff as ad
 from dbp.autodiff import primitives as p
 
 RNG = np.random.default_rng(1)
-LARGE = (1000, 600)  # of a layer's weights, whose gradient is computed in pieces
+LARGE = (1100, 700)  # of which a product computes 512 rows at most
 X = RNG.standard_normal((3, 4)) + np.where(RNG.random((3, 4)) < 0.5, 0.1, -0.1)
 
 
