@@ -47,8 +47,8 @@ class Pace:
 class Writer:
     """A writer that does one job at a time in a thread of its own.
 
-    A job should be done when the next one is due. So it works in a larger share of the time than SHARE if the last job
-    would otherwise have taken more than half of the time until its result was awaited.
+    A job should be done when the next one is due. So after a job that was not, the next one works in a larger share of
+    the time than SHARE: large enough to be done in half of the time until the result of the last was awaited.
 
     A failure is kept until wait() returns it, as training does not end because of a full disk.
     """
@@ -56,20 +56,16 @@ class Writer:
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
-        self._pace, self._started = Pace(1.0), 0.0
-        self._work_seconds, self._available_seconds = 0.0, 1.0  # of the last job: processor time; until it was awaited
+        self._share, self._pace, self._started = SHARE, Pace(SHARE), 0.0
+        self._work_seconds = 0.0  # processor time of the last job
 
     def start(self, work: Callable[[Pace], None]) -> None:
         """Start a job; wait() must have been called since the last one."""
         assert self._thread is None
-        self._pace, self._started = Pace(self._share()), time.monotonic()
+        self._pace, self._started = Pace(self._share), time.monotonic()
         # A daemon, so that the failure of another rank can end this process in the middle of a job.
         self._thread = threading.Thread(target=self._do, args=(work,), name=WRITER_THREAD, daemon=True)
         self._thread.start()
-
-    def _share(self) -> float:
-        """Return the part of the time in which the next job is to work."""
-        return min(1.0, max(SHARE, 2 * self._work_seconds / self._available_seconds))
 
     def _do(self, work: Callable[[Pace], None]) -> None:
         try:
@@ -90,7 +86,21 @@ class Writer:
     def end(self, patience: float | None = None) -> None:
         """Wait for the job, for `patience` seconds at most, and ignore its outcome."""
         if self._thread is not None:
-            self._available_seconds = max(time.monotonic() - self._started, LEAST_SECONDS)
+            was_late, available = self._thread.is_alive(), time.monotonic() - self._started
             self._pace.hurry()
             self._thread.join(patience)
             self._thread = None
+            self._share = share_after(self._share, self._work_seconds, available, was_late)
+
+
+def share_after(share: float, work: float, available: float, was_late: bool) -> float:
+    """Return the part of the time in which the next job works.
+
+    Args:
+        share: that of the last job.
+        work: processor time of the last job, in seconds.
+        available: seconds from its start until its result was awaited.
+        was_late: whether it was not done then.
+    """
+    needed = 2 * work / max(available, LEAST_SECONDS)
+    return min(1.0, max(SHARE, needed if was_late else min(share, needed)))

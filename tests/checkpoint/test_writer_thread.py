@@ -6,7 +6,7 @@ import time
 import pytest
 
 from dbp.checkpoint import Writer
-from dbp.checkpoint.writer_thread import LEAST_SECONDS, SHARE
+from dbp.checkpoint.writer_thread import LEAST_SECONDS, SHARE, share_after
 from dbp.errors import StorageError
 
 
@@ -70,20 +70,32 @@ def test_short_work_is_done_without_pauses():
 
 
 @pytest.mark.parametrize(
-    ("work", "available", "share"), [(0.1, 10, SHARE), (1, 10, 0.2), (2.5, 10, 0.5), (9, 10, 1), (9, 0.001, 1)]
+    ("share", "work", "available", "was_late", "expected"),
+    [
+        (SHARE, 0.1, 10, True, SHARE),
+        (SHARE, 1, 10, True, 0.2),
+        (SHARE, 9, 10, True, 1),
+        (SHARE, 9, 0, True, 1),
+        (SHARE, 1, 10, False, SHARE),  # it was done in time
+        (0.5, 1, 5, False, 0.4),
+        (0.5, 1, 1000, False, SHARE),
+    ],
 )
-def test_it_is_done_before_the_next_is_due(work, available, share):
-    writer = Writer()
-    writer._work_seconds, writer._available_seconds = work, available
-    assert writer._share() == pytest.approx(share)
+def test_the_next_job_is_done_in_time(share, work, available, was_late, expected):
+    assert share_after(share, work, available, was_late) == pytest.approx(expected)
 
 
-def test_it_knows_how_long_the_last_job_took():
-    writer, job = Writer(), Job(pieces=1, seconds=0.05)
+def test_a_job_that_was_late_makes_the_next_one_faster():
+    writer, job = Writer(), Job(pieces=20, seconds=0.005)
     writer.start(job)
     writer.wait()
-    assert 0.05 <= writer._work_seconds < 0.5
-    assert writer._share() > SHARE  # as its result was awaited at once
+    assert writer._share > SHARE
+    again = Job(pieces=1, seconds=0.001)
+    writer.start(again)
+    assert again.ended.wait(60)
+    time.sleep(0.05)
+    writer.wait()
+    assert writer._share == pytest.approx(SHARE, abs=0.1)
 
 
 def test_a_failure_is_kept_until_it_is_asked_for():
