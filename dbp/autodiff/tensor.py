@@ -104,9 +104,12 @@ class Primitive:
             raise TypeError(f"{self.name} takes {count} inputs{taken}, but {count + len(options)} were given")
         return dict(zip(names, options, strict=False))
 
-    def _compute(self, inputs: Sequence[Any], options: dict[str, Any]) -> Any:
+    def _compute(
+        self, inputs: Sequence[Any], options: dict[str, Any], function: Callable[..., Any] | None = None
+    ) -> Any:
+        """Return the value, or what another function of the same inputs returns; ShapeError if they do not fit."""
         try:
-            return self.value(*inputs, **options)
+            return (function or self.value)(*inputs, **options)
         except (ValueError, IndexError) as error:
             if isinstance(error, ShapeError):
                 raise

@@ -141,7 +141,8 @@ def _is_product(node: Tensor, position: int) -> bool:
         return False
     if node.primitive.name in BLOCKS:
         own = node.options["own"]
-        return not own["relu_after"] and not own.get("pool") and own.get("groups", 1) == 1
+        is_linear = own.get("activation", "linear") == "linear" and not own.get("relu_after")
+        return is_linear and not own.get("pool") and own.get("groups", 1) == 1
     if node.primitive.name == "convolve":
         return bool(node.options.get("groups", 1) == 1)
     return node.primitive.name == "matmul" and np.ndim(node.inputs[0]) >= 2 and np.ndim(node.inputs[1]) == 2

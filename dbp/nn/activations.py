@@ -5,11 +5,21 @@ To add one, write it with the primitives of dbp.autodiff, enter it in ACTIVATION
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
-from dbp.autodiff import Value, elu, gelu, leaky_relu, relu, sigmoid, silu, softmax, softplus, tanh
-from dbp.autodiff.primitives.error_function import erfc
+from dbp.autodiff import (
+    Value,
+    elu,
+    gelu_block,
+    gelu_exact_block,
+    leaky_relu,
+    relu,
+    sigmoid,
+    silu_block,
+    softmax,
+    softplus,
+    tanh,
+)
 from dbp.errors import unknown
 
 
@@ -18,19 +28,14 @@ def linear(x: Value) -> Value:
     return x
 
 
-def gelu_exact(x: Value) -> Value:
-    """Return x times the normal distribution function of x (Hendrycks and Gimpel 2016)."""
-    return 0.5 * x * erfc(x * -math.sqrt(0.5))
-
-
 ACTIVATIONS: dict[str, Callable[[Value], Value]] = {
     "linear": linear,
     "relu": relu,
     "leaky_relu": leaky_relu,
     "elu": elu,
-    "silu": silu,
-    "gelu": gelu,
-    "gelu_exact": gelu_exact,
+    "silu": silu_block,
+    "gelu": gelu_block,
+    "gelu_exact": gelu_exact_block,
     "sigmoid": sigmoid,
     "tanh": tanh,
     "softplus": softplus,

@@ -7,6 +7,7 @@ import pytest
 
 import dbp.autodiff as ad
 from dbp import nn
+from dbp.autodiff.blocks.activations import FUSED
 from dbp.autodiff.tensor import PRIMITIVES
 
 RNG = np.random.default_rng(3)
@@ -19,10 +20,10 @@ COUNTS = np.random.default_rng(5).integers(0, 3, (2, 6, 5)).astype(float)
 
 # The block, what it is made of, its inputs, and its options.
 CASES = {
-    "dense": ("dense_block", [ROWS, W[0, 0], B], {"relu_after": True}),
-    "dense without bias": ("dense_block", [ROWS, W[0, 0], None], {"relu_after": False}),
-    "dense of places": ("dense_block", [X, W[0, 0], B], {"relu_after": False}),
-    "dense of places with ReLU": ("dense_block", [X, W[0, 0], B], {"relu_after": True}),
+    "dense": ("dense_block", [ROWS, W[0, 0], B], {"activation": "relu"}),
+    "dense without bias": ("dense_block", [ROWS, W[0, 0], None], {"activation": "linear"}),
+    "dense of places": ("dense_block", [X, W[0, 0], B], {"activation": "linear"}),
+    **{f"dense of places with {name}": ("dense_block", [X, W[0, 0], B], {"activation": name}) for name in FUSED},
     "cross-entropy": ("cross_entropy_block", [ROWS], {"targets": np.array([0, 2, 1, 1])}),
     "squared error": ("squared_error_block", [ROWS, np.cos(ROWS)], {"axes": 1}),
     "squared error of elements": ("squared_error_block", [X, np.cos(X)], {"axes": 4}),

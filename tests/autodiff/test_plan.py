@@ -12,7 +12,7 @@ WEIGHTS = {"w": (6, 5), "b": (5,), "v": (5, 3), "unused": (2,)}
 
 def two_layers(w, b, v, x, y):
     return ad.cross_entropy_block(
-        ad.dense_block(ad.dense_block(x, w, b, relu_after=True), v, None, relu_after=False), targets=y
+        ad.dense_block(ad.dense_block(x, w, b, activation="relu"), v, None, activation="linear"), targets=y
     )
 
 

@@ -89,7 +89,7 @@ CASES = {
     "interpolate_transposed": (lambda g: interpolate_transposed(g, axis=2, factor=2), [CUBE]),
     "window_spread": (lambda g: p.window_spread(g, window=POOL, image=(5, 4)), [POOLED]),
     "elu": (p.elu, [X]),
-    "dense_block": (lambda x, w, b: ad.dense_block(x, w, b, relu_after=True), [CUBE, X.T.copy(), X[0, :3]]),
+    "dense_block": (lambda x, w, b: ad.dense_block(x, w, b, activation="relu"), [CUBE, X.T.copy(), X[0, :3]]),
     "convolution_block": (
         lambda x, w, b: ad.convolution_block(x, w, b, window=WINDOW, relu_after=True, pool=(2, 2)),
         [IMAGES[..., :2], KERNEL, X[0, :1].repeat(6)],
@@ -97,6 +97,15 @@ CASES = {
     "transposed_convolution_block": (
         lambda x, w, b: ad.transposed_convolution_block(x, w, b, image=(5, 4), **HOW),
         [OUTPUTS, KERNEL, X[0, :1].repeat(4)],
+    ),
+    "gelu_block": (ad.gelu_block, [X]),
+    "gelu_exact_block": (ad.gelu_exact_block, [X]),
+    "silu_block": (ad.silu_block, [X]),
+    "attention_block": (lambda q, k, v: ad.attention_block(q, k, v, heads=2, causal=True), [CUBE, CUBE / 2, CUBE + 1]),
+    "self_attention_block": (lambda x: ad.self_attention_block(x, heads=1), [np.concatenate([CUBE] * 3, axis=2)]),
+    "layer_normalize_block": (
+        lambda x, scale, shift: ad.layer_normalize_block(x, scale, shift, epsilon=0.1),
+        [CUBE, X[0], X[1]],
     ),
     "rms_normalize_block": (lambda x, scale: ad.rms_normalize_block(x, scale, epsilon=0.1), [CUBE, X[0]]),
     "normalize_block": (

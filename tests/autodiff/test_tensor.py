@@ -147,7 +147,7 @@ def test_a_large_gradient_is_ready_piece_by_piece_from_its_end():
         if start:
             assert np.isnan(into[number].reshape(-1)[:start]).all()
 
-    y = ad.dense_block(x, w, b, relu_after=True)
+    y = ad.dense_block(x, w, b, activation="relu")
     ad.pullback(y, np.ones(y.shape), [w, b], into=into, on_ready=on_ready)
     starts = [start for number, start in seen if number == 0]
     assert starts == sorted(starts, reverse=True)

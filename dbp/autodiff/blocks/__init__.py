@@ -4,13 +4,16 @@ The specification of a block is the composition itself. On plain arrays a fused 
 its place. When the derivative is to be differentiated again, the block records its specification instead.
 """
 
+from dbp.autodiff.blocks.activations import gelu_block, gelu_exact_block, silu_block
 from dbp.autodiff.blocks.addition import add_relu_block
+from dbp.autodiff.blocks.attention import attention_block, self_attention_block
 from dbp.autodiff.blocks.batch_normalization import batch_normalize_block, channel_moments
 from dbp.autodiff.blocks.block import Block
 from dbp.autodiff.blocks.convolution import convolution_block
 from dbp.autodiff.blocks.cross_entropy import cross_entropy_block
 from dbp.autodiff.blocks.dense import dense_block
-from dbp.autodiff.blocks.normalization import OtherParts, normalize_block, rms_normalize_block
+from dbp.autodiff.blocks.normalization import OtherParts, normalize_block
+from dbp.autodiff.blocks.row_normalization import layer_normalize_block, rms_normalize_block
 from dbp.autodiff.blocks.squared_error import squared_error_block
 from dbp.autodiff.blocks.transposed_convolution import transposed_convolution_block
 
@@ -18,13 +21,19 @@ __all__ = [
     "Block",
     "OtherParts",
     "add_relu_block",
+    "attention_block",
     "batch_normalize_block",
     "channel_moments",
     "convolution_block",
     "cross_entropy_block",
     "dense_block",
+    "gelu_block",
+    "gelu_exact_block",
+    "layer_normalize_block",
     "normalize_block",
     "rms_normalize_block",
+    "self_attention_block",
+    "silu_block",
     "squared_error_block",
     "transposed_convolution_block",
 ]

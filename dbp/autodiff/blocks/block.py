@@ -21,7 +21,9 @@ class Block(Recomputed):
         forward: (*arrays, **options) -> output, and anything to keep for backward.
         backward: (g, output, kept, wanted, slots, *arrays, **options) -> cotangents of the inputs, None where not
             wanted. Where slots holds an OutputSlot for an input, the cotangent may be written there.
-        tangent: (tangents, output, *arrays, **options) -> tangent of the output; by default that of the specification.
+        tangent: (tangents, output, kept, *arrays, **options) -> tangent of the output; by default that of the
+            specification.
+        value_alone: (*arrays, **options) -> output, where nothing is kept; by default that of `forward`.
         planned: (arrays, options, output) -> a PlannedNode with less overhead than the passes above, as a plan runs for
             small arrays, with the same bits; or None where it has none.
     """
@@ -35,21 +37,25 @@ class Block(Recomputed):
         forward: Callable[..., tuple[Array, Any]],
         backward: Callable[..., Sequence[Value | None]],
         tangent: Callable[..., Value] | None = None,
+        value_alone: Callable[..., Array] | None = None,
         planned: Callable[[Sequence[Any], Options, Array], PlannedNode | None] | None = None,
     ):
         super().__init__(specification)
         self.name, self.value, self._backward, self._tangent = name, forward, backward, tangent
-        self._planned = planned
+        self._value_alone, self._planned = value_alone, planned
         PRIMITIVES[name] = self
 
     def __call__(self, *inputs: Value, **options: Any) -> Any:
         """Return the output on plain arrays; a node of the graph if a tensor is among the inputs."""
-        arrays = [x.value if type(x) is Tensor else x for x in inputs]
-        output, kept = self._compute(arrays, options)
+        arrays, recording = [], False
         for x in inputs:
             if type(x) is Tensor:
-                return new_node(output, self, inputs, {"kept": kept, "own": options}, options)
-        return output
+                x, recording = x.value, True
+            arrays.append(x)
+        if self._value_alone is not None and not recording:
+            return self._compute(arrays, options, self._value_alone)
+        output, kept = self._compute(arrays, options)
+        return new_node(output, self, inputs, {"kept": kept, "own": options}, options) if recording else output
 
     def record_again(self, inputs: Sequence[Value], options: Options) -> Value:
         """Return the output of the specification, recorded from new leaves in place of the tensors among the inputs."""
@@ -71,7 +77,7 @@ class Block(Recomputed):
         """Return the output's tangent."""
         if self._tangent is None or any(type(x) is Tensor for x in (*tangents, *inputs)):
             return super().push(tangents, y, inputs, options["own"])
-        return self._tangent(tangents, y, *inputs, **options["own"])
+        return self._tangent(tangents, y, options["kept"], *inputs, **options["own"])
 
     def plan(self, inputs: Sequence[Any], options: Options, output: Array) -> PlannedNode:
         """Return the functions that compute this again for other numbers in the same arrays; see Primitive.plan()."""

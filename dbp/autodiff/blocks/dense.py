@@ -1,4 +1,4 @@
-"""A block for a dense layer: activation(x w + b), with ReLU or none."""
+"""A block for a dense layer: activation(x w + b)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dbp.autodiff.blocks.activations import FUSED, Fused, times_slope
 from dbp.autodiff.blocks.block import Block, Options
-from dbp.autodiff.primitives import relu, reshape
+from dbp.autodiff.blocks.pieces import row_pieces
+from dbp.autodiff.primitives import reshape
 from dbp.autodiff.primitives.shapes import rows_of
 from dbp.autodiff.tensor import OutputSlot, PlannedNode, Value
 from dbp.types import Array
@@ -15,79 +17,63 @@ from dbp.types import Array
 PIECE = 1 << 18  # elements of a gradient computed in one matrix product, at least; fewer would cost speed
 PIECE_ROWS = 512  # rows of it, at least; likewise
 TILE = 64  # rows of a piece are a multiple of it, as matrix products work on tiles of rows
-HOT_ELEMENTS = 1 << 14  # of outputs that get bias and ReLU together, while they are in the cache
 
 
-def _dense(x: Value, w: Value, b: Value | None, relu_after: bool) -> Value:
+def _dense(x: Value, w: Value, b: Value | None, activation: str) -> Value:
     z = rows_of(x) @ w
     z = z if b is None else z + b
-    z = relu(z) if relu_after else z
+    z = FUSED[activation].specification(z) if activation in FUSED else z
     return reshape(z, shape=(*np.shape(x)[:-1], np.shape(w)[1]))
 
 
-def _dense_forward(x: Array, w: Array, b: Array | None, relu_after: bool) -> tuple[Array, None]:
-    y = np.matmul(rows_of(x), w)
-    _finish(y, b, relu_after, np.zeros_like(y[: _hot_rows(y)]))
-    return y.reshape(*x.shape[:-1], w.shape[1]), None
+def _dense_forward(
+    x: Array, w: Array, b: Array | None, activation: str, keep: bool = True
+) -> tuple[Array, Array | None]:
+    """Return the outputs, and the derivative of an activation that its value does not determine, unless keep is False."""
+    y, fused = np.matmul(rows_of(x), w), FUSED.get(activation)
+    slope = np.empty_like(y) if keep and fused and fused.slope_of_output is None else None
+    _finish(y, b, fused, slope)
+    return y.reshape(*x.shape[:-1], w.shape[1]), slope
 
 
-def _hot_rows(y: Array) -> int:
-    """Return how many rows of outputs stay in the cache while several operations follow each other."""
-    return max(1, HOT_ELEMENTS // max(1, y.shape[1]))
+def _dense_alone(x: Array, w: Array, b: Array | None, activation: str) -> Array:
+    return _dense_forward(x, w, b, activation, keep=False)[0]
 
 
-def _finish(y: Array, b: Array | None, relu_after: bool, zeros: Array) -> None:
-    """Write relu(y + b), or y + b, to y, piece by piece.
+def _finish(y: Array, b: Array | None, fused: Fused | None, slope: Array | None) -> None:
+    """Write activation(y + b) to y, and its derivative to slope unless that is None, piece by piece.
 
     Args:
         y: matrix of sums.
         b: None without a bias.
-        relu_after: whether ReLU follows.
-        zeros: of a piece, as NumPy is three times slower where it compares with a single zero.
+        fused: the activation; None without one.
+        slope: matrix of derivatives.
     """
-    if not relu_after:
+    if fused is None:
         if b is not None:
             np.add(y, b, y)
         return
-    for start in range(0, len(y), len(zeros)):
-        piece = y[start : start + len(zeros)]
+    for rows in row_pieces(*y.shape):
+        piece = y[rows]
         if b is not None:
             np.add(piece, b, piece)
-        np.maximum(piece, zeros[: len(piece)], out=piece)
-
-
-def _gate(g: Array, y: Array, zeros: Array) -> Array:
-    """Return g where the output y of ReLU is positive, else zero, piece by piece.
-
-    Args:
-        g: matrix of cotangents.
-        y: matrix of outputs.
-        zeros: of a piece.
-    """
-    gated = np.empty_like(y)
-    for start in range(0, len(y), len(zeros)):
-        rows = slice(start, start + len(zeros))
-        part = gated[rows]
-        part[...] = np.greater(y[rows], zeros[: len(part)])  # faster than to multiply by booleans
-        np.multiply(part, g[rows], part)
-    return gated
+        fused.apply(piece, None if slope is None else slope[rows])
 
 
 def _dense_backward(
     g: Array,
     y: Array,
-    _kept: None,
+    slope: Array | None,
     wanted: Sequence[bool],
     slots: Sequence[OutputSlot | None],
     x: Array,
     w: Array,
     _b: Array | None,
-    relu_after: bool,
+    activation: str,
 ) -> Sequence[Array | None]:
     gz = rows_of(g)
-    if relu_after:
-        outputs = rows_of(y)
-        gz = _gate(gz, outputs, np.zeros_like(outputs[: _hot_rows(outputs)]))
+    if activation in FUSED:
+        gz = times_slope(FUSED[activation], gz, rows_of(y), slope)
     by_b = _bias_gradient(gz, slots[2]) if wanted[2] else None
     by_w = _weight_gradient(rows_of(x), gz, slots[1]) if wanted[1] else None
     return np.matmul(gz, w.T).reshape(x.shape) if wanted[0] else None, by_w, by_b
@@ -118,7 +104,13 @@ def _pieces(rows: int, columns: int) -> list[slice]:
 
 
 def _dense_tangent(
-    tangents: Sequence[Array | None], y: Array, x: Array, w: Array, _b: Array | None, relu_after: bool
+    tangents: Sequence[Array | None],
+    y: Array,
+    slope: Array | None,
+    x: Array,
+    w: Array,
+    _b: Array | None,
+    activation: str,
 ) -> Array:
     """Return the tangent of the output for the tangents of x, w and b, None for one that has none."""
     (tx, tw, tb), rows = tangents, rows_of(y)
@@ -127,8 +119,8 @@ def _dense_tangent(
         t += np.matmul(rows_of(x), tw)
     if tb is not None:
         t += tb
-    if relu_after:
-        t *= rows > 0
+    if activation in FUSED:
+        t = times_slope(FUSED[activation], t, rows, slope)
     return t.reshape(y.shape)
 
 
@@ -137,21 +129,22 @@ def _planned_dense(inputs: Sequence[Array], options: Options, output: Array) -> 
 
     The method dot() takes less time than matmul(), with the same bits for matrices of several rows and columns.
     """
-    (x, w, b), relu_after = inputs, options["relu_after"]
+    x, w, b = inputs
     if x.ndim != 2 or min(*x.shape, *w.shape) < 2:
         return None
-    wt, zeros = w.T, np.zeros_like(output[: _hot_rows(output)])
+    wt, fused = w.T, FUSED.get(options["activation"])
+    slope = np.empty_like(output) if fused and fused.slope_of_output is None else None
     pieces = [(x[:, rows].T, rows) for rows in _pieces(*w.shape)]
     multiply = np.ndarray.dot if len(pieces) == 1 else np.matmul  # dot() copies parts of columns
 
     def forward() -> None:
         x.dot(w, output)
-        _finish(output, b, relu_after, zeros)
+        _finish(output, b, fused, slope)
 
     def backward(g: Array, targets: Sequence[Array | None]) -> None:
         by_x, by_w, by_b = targets
-        if relu_after:
-            g = _gate(g, output, zeros)
+        if fused is not None:
+            g = times_slope(fused, g, output, slope)
         if by_b is not None:
             np.add.reduce(g, axis=0, out=by_b)
         if by_w is not None:
@@ -163,5 +156,7 @@ def _planned_dense(inputs: Sequence[Array], options: Options, output: Array) -> 
     return PlannedNode(forward, backward, [True] * 3)
 
 
-dense_block = Block("dense_block", _dense, _dense_forward, _dense_backward, _dense_tangent, _planned_dense)
+dense_block = Block(
+    "dense_block", _dense, _dense_forward, _dense_backward, _dense_tangent, _dense_alone, planned=_planned_dense
+)
 dense_block.separable = True

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from dbp.autodiff import Value, dense_block, reshape, where
+from dbp.autodiff.blocks.activations import FUSED
 from dbp.checks import is_integer
 from dbp.errors import UserError
 from dbp.nn.activations import activation
@@ -52,9 +53,9 @@ class Dense:
         scope.mask_of(x)  # raises if the last axis is one of places, which the layer would mix
         w = scope.parameter("weight", (x.shape[-1], self.units), self.initializer)
         b = scope.parameter("bias", (self.units,), "zeros") if self.bias else None
-        fused = self.activation == "relu" and not scope.records_neurons
-        y = dense_block(x, w, b, relu_after=fused)
-        return y if fused else scope.neurons(y, activation(self.activation))
+        if self.activation in FUSED and not scope.records_neurons:
+            return dense_block(x, w, b, activation=self.activation)
+        return scope.neurons(dense_block(x, w, b, activation="linear"), activation(self.activation))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from dbp.autodiff import (
     array_of,
     batch_normalize_block,
     channel_moments,
+    layer_normalize_block,
     normalize_block,
     reshape,
     rms_normalize_block,
@@ -158,7 +159,7 @@ class LayerNorm:
         """Return outputs of the inputs' shape."""
         scope.mask_of(x)  # raises if the last axis is one of places, which the layer would mix
         scale, shift = _scale_and_shift(scope, np.shape(x)[-1])
-        return normalize_block(x, scale, shift, axes=(np.ndim(x) - 1,), epsilon=self.epsilon)
+        return layer_normalize_block(x, scale, shift, epsilon=self.epsilon)
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ class _Recurrent(ABC):
         """Return the gates' weighted inputs at every position, the matrix applied to the state, and the first state."""
         n, length, channels = np.shape(x)
         w = scope.parameter("weight", (channels, gates * self.units), self.initializer)
-        z = dense_block(x, w, scope.parameter("bias", (gates * self.units,), "zeros"), relu_after=False)
+        z = dense_block(x, w, scope.parameter("bias", (gates * self.units,), "zeros"), activation="linear")
         u = scope.parameter("recurrent", (self.units, gates * self.units), self.recurrent_initializer)
         positions = [take(z, index=(slice(None), t)) for t in range(length)]
         return positions, u, np.zeros((n, self.units), array_of(z).dtype)

@@ -1,0 +1,356 @@
+"""Blocks for attention over several heads: softmax(q k^T / sqrt(width)) v of each (Vaswani et al. 2017, section 3.2).
+
+The scores of some heads and some queries of one example are computed at a time, a tile that stays in the cache until
+what follows from it is computed, forward and backward. The tiles depend on lengths alone, so that an example has the
+same bits whatever others there are. Tiles do not contain keys that come after all of their queries, if attention is
+causal. As in Dao et al. 2022 the outputs are divided by the sums of the exponentials, not these themselves.
+
+A tile has a row for each key and a column for each query, as NumPy reduces columns faster than rows.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dbp.autodiff.blocks.block import Block
+from dbp.autodiff.fast_convolution import scratch
+from dbp.autodiff.primitives import reshape, softmax, split, sum_, transpose
+from dbp.autodiff.tensor import OutputSlot, Value
+from dbp.types import Array
+
+HIDDEN = -1e30  # added to the scores of keys that are not attended to, so that softmax makes them 0
+TILE = 1 << 16  # scores of a tile
+CAUSAL_ROWS = 64  # queries of a tile of causal attention; fewer would skip more keys, in smaller products
+KEPT = 4  # how long a sequence may be, in widths of a head, whose exponentials are kept and not computed again
+
+
+# --- the specification ---------------------------------------------------------------------------------------
+
+
+def _by_head(x: Value, heads: int) -> Value:
+    """Return x (examples, length, channels) as (examples, heads, length, channels / heads)."""
+    n, length, channels = np.shape(x)
+    return transpose(reshape(x, shape=(n, length, heads, channels // heads)), axes=(0, 2, 1, 3))
+
+
+def _probabilities(query: Value, key: Value, causal: bool, mask: Array | None) -> Value:
+    """Return how much queries attend to keys, (examples, heads, queries, keys), for both by head."""
+    scores = (query @ transpose(key, axes=(0, 1, 3, 2))) / math.sqrt(np.shape(query)[-1])
+    if causal:
+        scores = scores + np.triu(np.full(np.shape(scores)[2:], HIDDEN, scores.dtype), 1)
+    if mask is not None:
+        scores = scores + _hidden_keys(mask, scores.dtype)[:, None]
+    return softmax(scores)
+
+
+def _hidden_keys(mask: Array, dtype: Any) -> Array:
+    """Return what is added to the scores of the keys of each example, (examples, 1, keys)."""
+    return np.where(mask, 0, HIDDEN).astype(dtype)[:, None, :]
+
+
+def _attention(q: Value, k: Value, v: Value, heads: int, causal: bool = False, mask: Array | None = None) -> Value:
+    query, key, value = (_by_head(x, heads) for x in (q, k, v))
+    gathered = transpose(_probabilities(query, key, causal, mask) @ value, axes=(0, 2, 1, 3))
+    return reshape(gathered, shape=np.shape(q))
+
+
+def _self_attention(qkv: Value, heads: int, causal: bool = False, mask: Array | None = None) -> Value:
+    q, k, v = split(qkv, 3, axis=-1)
+    return _attention(q, k, v, heads, causal, mask)
+
+
+# --- tiles ---------------------------------------------------------------------------------------------------
+
+
+class Tile(NamedTuple):
+    """Queries and keys of some heads.
+
+    Args:
+        heads: the heads.
+        rows: the queries.
+        keys: the keys.
+        is_first: whether it is the first tile of its heads. It has all keys that any of their tiles has.
+        scores: where its scores lie among those of all tiles of an example.
+    """
+
+    heads: slice
+    rows: slice
+    keys: slice
+    is_first: bool
+    scores: slice
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return the shape of the scores, (heads, keys, queries)."""
+        return self.heads.stop - self.heads.start, self.keys.stop, self.rows.stop - self.rows.start
+
+
+@functools.lru_cache(maxsize=64)
+def tiles_of(heads: int, rows: int, keys: int, skips: bool) -> tuple[Tile, ...]:
+    """Return the tiles of an example: those of some heads, from the last queries to the first, then of the next heads.
+
+    Args:
+        heads: number of heads.
+        rows: number of queries.
+        keys: number of keys.
+        skips: whether to leave out the keys that come after all queries of a tile.
+    """
+    if not keys or not rows:
+        return ()
+    most = max(1, TILE // keys)
+    length = min(rows, CAUSAL_ROWS if skips else most)
+    count = -(-heads // -(-heads // max(1, most // length)))  # heads of a tile, about as many in each
+    found, start = [], 0
+    for head in range(0, heads, count):
+        for row in reversed(range(0, rows, length)):
+            stop = min(row + length, rows)
+            seen = min(stop, keys) if skips else keys
+            of_heads = slice(head, min(head + count, heads))
+            end = start + (of_heads.stop - head) * (stop - row) * seen
+            found.append(Tile(of_heads, slice(row, stop), slice(0, seen), stop == rows, slice(start, end)))
+            start = end
+    return tuple(found)
+
+
+@functools.lru_cache(maxsize=64)
+def _later_keys(keys: int, rows: int, first: int, dtype: Any) -> Array:
+    """Return what is added to the scores of some keys and queries to hide from each query the keys after its own.
+
+    Args:
+        keys: number of keys.
+        rows: number of queries.
+        first: the number of the first query, less that of the first key.
+        dtype: of the scores.
+    """
+    return np.tril(np.full((keys, rows), HIDDEN, dtype), -1 - first).reshape(-1)
+
+
+class _Attention:
+    """Queries, keys and values by head, and the exponentials of their scores.
+
+    Args:
+        parts: queries (examples, heads, rows, width); keys and values (examples, heads, keys, width).
+        causal: whether queries attend only to keys with numbers up to their own.
+        mask: which keys hold data, (examples, keys); None if all do.
+    """
+
+    def __init__(self, parts: Sequence[Array], causal: bool, mask: Array | None):
+        q, k, _ = self.q, self.k, self.v = parts
+        self._causal = causal
+        self._skips = causal and mask is None  # with a mask, an example may have queries that attend to no key
+        self._hidden = None if mask is None else _hidden_keys(mask, q.dtype).swapaxes(1, 2)
+        self.factor = q.dtype.type(1 / math.sqrt(q.shape[-1]))
+        self.tiles = tiles_of(*q.shape[1:3], k.shape[2], self._skips)
+        self.size = self.tiles[-1].scores.stop if self.tiles else 0
+        self.is_kept = k.shape[2] <= KEPT * q.shape[-1]
+
+    def scratch(self, name: str, shape: tuple[int, ...]) -> Array:
+        """Return memory for numbers of a tile."""
+        return scratch.buffer(f"attention {name}", shape, self.q.dtype)
+
+    def turned(self, name: str, x: Array, factor: Any) -> Array:
+        """Return some rows by head (heads, rows, width) as columns (heads, width, rows), times a factor of each."""
+        columns = x.swapaxes(1, 2)
+        found: Array = np.multiply(columns, factor, out=self.scratch(name, columns.shape))
+        return found
+
+    def queries(self, example: int) -> Array:
+        """Return the queries of an example divided by the root of the width, as columns."""
+        return self.turned("queries", self.q[example], self.factor)
+
+    def exponentials(self, example: int, queries: Array, tile: Tile, out: Array) -> Array:
+        """Fill an array with the exponentials of the scores of a tile less the largest of each query; return it.
+
+        Args:
+            example: its number.
+            queries: of the example.
+            tile: the tile.
+            out: the array.
+        """
+        heads, keys, rows = tile.shape
+        np.matmul(self.k[example, tile.heads, tile.keys], queries[tile.heads, :, tile.rows], out=out)
+        if self._causal:
+            first = min(keys, tile.rows.start) if self._skips else 0  # key that is hidden from any query
+            hidden = _later_keys(keys - first, rows, tile.rows.start - first, out.dtype)
+            out.reshape(heads, -1)[:, first * rows :] += hidden
+        if self._hidden is not None:
+            out += self._hidden[example]
+        out -= np.maximum.reduce(out, axis=1, keepdims=True)
+        return np.exp(out, out=out)
+
+
+# --- the fast version ----------------------------------------------------------------------------------------
+
+
+class _Kept(NamedTuple):
+    """What the forward pass keeps.
+
+    Args:
+        inverses: one by the sum of the exponentials of each query, (examples, heads, rows, 1).
+        exponentials: those of each tile, (examples, scores); None if they are to be computed again.
+    """
+
+    inverses: Array
+    exponentials: Array | None
+
+
+def _attend(at: _Attention, y: Array, keep: bool) -> _Kept:
+    """Fill y (examples, heads, rows, width) with the attended values."""
+    inverses = np.empty((*at.q.shape[:3], 1), y.dtype)
+    kept = np.empty((len(y), at.size), y.dtype) if keep and at.is_kept else None
+    for example in range(len(y)):
+        queries = at.queries(example)
+        for tile in at.tiles:
+            rows, keys = (example, tile.heads, tile.rows), (example, tile.heads, tile.keys)
+            out = at.scratch("scores", tile.shape) if kept is None else kept[example, tile.scores].reshape(tile.shape)
+            e = at.exponentials(example, queries, tile, out)
+            inverse = np.divide(1, np.ones(tile.shape[1], e.dtype) @ e, out=inverses[rows][..., 0])
+            np.matmul(e.swapaxes(1, 2), at.v[keys], out=y[rows])
+            y[rows] *= inverse[..., None]
+    return _Kept(inverses, kept)
+
+
+def _pull_back(at: _Attention, g: Array, y: Array, kept: _Kept, by: Sequence[Array]) -> None:
+    """Fill `by` with the cotangents of queries, keys and values, given that of the attended values y; all by head."""
+    by_q, by_k, by_v = by
+    for example in range(len(y)):
+        queries = at.queries(example)
+        for tile in at.tiles:
+            rows, keys = (example, tile.heads, tile.rows), (example, tile.heads, tile.keys)
+            if kept.exponentials is None:
+                e = at.exponentials(example, queries, tile, at.scratch("scores", tile.shape))
+            else:
+                e = kept.exponentials[example, tile.scores].reshape(tile.shape)
+            share = np.multiply(g[rows], kept.inverses[rows], out=at.scratch("share", g[rows].shape))
+            slope = np.matmul(at.v[keys], at.turned("columns", share, 1), out=at.scratch("slope", tile.shape))
+            slope -= np.vecdot(share, y[rows])[:, None]
+            slope *= e
+            np.matmul(slope.swapaxes(1, 2), at.k[keys], out=by_q[rows])
+            _sum_over_queries(slope, at.q[rows], by_k, keys, tile)
+            _sum_over_queries(e, share, by_v, keys, tile)
+        by_q[example] *= at.factor
+        by_k[example] *= at.factor
+
+
+def _sum_over_queries(e: Array, x: Array, into: Array, keys: Any, tile: Tile) -> None:
+    """Add e x, a sum over the queries of a tile, to the cotangents of its keys."""
+    if tile.is_first:
+        np.matmul(e, x, out=into[keys])
+        into[keys[0], tile.heads, tile.keys.stop :] = 0
+    else:
+        into[keys] += np.matmul(e, x)
+
+
+def _new(shape: tuple[int, ...], at: _Attention) -> Array:
+    """Return an array to fill, with zeros if there are no keys that anything could be taken from."""
+    return (np.empty if at.tiles else np.zeros)(shape, at.q.dtype)
+
+
+def _of_parts(x: Array, heads: int) -> list[Array]:
+    """Return the three parts of x (examples, length, 3 channels) by head."""
+    return [_by_head(part, heads) for part in split(x, 3, axis=-1)]
+
+
+def _forward(
+    q: Array, k: Array, v: Array, heads: int, causal: bool = False, mask: Array | None = None, keep: bool = True
+) -> tuple[Array, _Kept]:
+    at = _Attention([_by_head(x, heads) for x in (q, k, v)], causal, mask)
+    y = _new(q.shape, at)
+    return y, _attend(at, _by_head(y, heads), keep)
+
+
+def _self_forward(
+    qkv: Array, heads: int, causal: bool = False, mask: Array | None = None, keep: bool = True
+) -> tuple[Array, _Kept]:
+    at = _Attention(_of_parts(qkv, heads), causal, mask)
+    y = _new((*qkv.shape[:2], qkv.shape[2] // 3), at)
+    return y, _attend(at, _by_head(y, heads), keep)
+
+
+def _backward(
+    g: Array,
+    y: Array,
+    kept: _Kept,
+    wanted: Sequence[bool],
+    _slots: Sequence[OutputSlot | None],
+    q: Array,
+    k: Array,
+    v: Array,
+    heads: int,
+    causal: bool = False,
+    mask: Array | None = None,
+) -> Sequence[Array | None]:
+    at = _Attention([_by_head(x, heads) for x in (q, k, v)], causal, mask)
+    found = [_new(x.shape, at) for x in (q, k, v)]
+    _pull_back(at, _by_head(g, heads), _by_head(y, heads), kept, [_by_head(x, heads) for x in found])
+    return [x if want else None for x, want in zip(found, wanted, strict=True)]
+
+
+def _self_backward(
+    g: Array,
+    y: Array,
+    kept: _Kept,
+    _wanted: Sequence[bool],
+    _slots: Sequence[OutputSlot | None],
+    qkv: Array,
+    heads: int,
+    causal: bool = False,
+    mask: Array | None = None,
+) -> Sequence[Array | None]:
+    at = _Attention(_of_parts(qkv, heads), causal, mask)
+    found = _new(qkv.shape, at)
+    _pull_back(at, _by_head(g, heads), _by_head(y, heads), kept, _of_parts(found, heads))
+    return [found]
+
+
+def _tangent(
+    tangents: Sequence[Array | None],
+    y: Array,
+    _kept: _Kept,
+    q: Array,
+    k: Array,
+    v: Array,
+    heads: int,
+    causal: bool = False,
+    mask: Array | None = None,
+) -> Array:
+    """Return the tangent of the output for those of queries, keys and values, None for one that has none."""
+    q, k, v = (_by_head(x, heads) for x in (q, k, v))
+    tq, tk, tv = (None if t is None else _by_head(t, heads) for t in tangents)
+    p, t = _probabilities(q, k, causal, mask), np.zeros(q.shape, y.dtype)
+    for left, right in ((tq, k), (q, tk)):
+        if left is not None and right is not None:
+            scores = (left @ right.swapaxes(2, 3)) / math.sqrt(q.shape[-1])
+            t += (p * (scores - sum_(p * scores, axis=-1, keepdims=True))) @ v
+    if tv is not None:
+        t += p @ tv
+    found: Array = t.swapaxes(1, 2).reshape(y.shape)
+    return found
+
+
+def _self_tangent(tangents: Sequence[Array], y: Array, kept: _Kept, qkv: Array, **options: Any) -> Array:
+    q, k, v = split(qkv, 3, axis=-1)
+    return _tangent(split(tangents[0], 3, axis=-1), y, kept, q, k, v, **options)
+
+
+attention_block = Block(  # of queries to keys and values, each (examples, length, channels)
+    "attention_block",
+    _attention,
+    _forward,
+    _backward,
+    _tangent,
+    lambda q, k, v, **options: _forward(q, k, v, **options, keep=False)[0],
+)
+self_attention_block = Block(  # of queries, keys and values that lie side by side, (examples, length, 3 channels)
+    "self_attention_block",
+    _self_attention,
+    _self_forward,
+    _self_backward,
+    _self_tangent,
+    lambda qkv, **options: _self_forward(qkv, **options, keep=False)[0],
+)
