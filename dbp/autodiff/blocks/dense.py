@@ -29,7 +29,7 @@ def _dense(x: Value, w: Value, b: Value | None, activation: str) -> Value:
 def _dense_forward(
     x: Array, w: Array, b: Array | None, activation: str, keep: bool = True
 ) -> tuple[Array, Array | None]:
-    """Return the outputs, and the derivative of an activation that its value does not determine, unless keep is False."""
+    """Return the outputs; the derivative of an activation that its value does not determine, unless keep is False."""
     y, fused = np.matmul(rows_of(x), w), FUSED.get(activation)
     slope = np.empty_like(y) if keep and fused and fused.slope_of_output is None else None
     _finish(y, b, fused, slope)
