@@ -26,6 +26,7 @@ def trained_model(case: Case) -> dbp.TrainedModel:
         model=layers_of(case.network),
         loss="mean_squared_error" if case.autoencoder else "cross_entropy",
         data=data_of(case, TRAINED),
+        optimizer=dbp.optim.SGD(1e-3),
         epochs=1,
         batch_size=TRAINED,
         shards=RANKS,

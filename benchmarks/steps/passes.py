@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from cases import CASES, Case
 
-EXAMPLES = {"cnn": 2048, "vgg": 512, "resnet": 512, "mlp": 16384, "autoencoder-adam": 8192}
+EXAMPLES = {"cnn": 1024, "vgg": 256, "resnet": 256, "mlp": 8192, "autoencoder-adam": 4096}
 EVALUATE, PREDICT = WORK = ("eval", "predict")
 MEMORY, FILE = SOURCES = ("memory", "file")
 

@@ -8,7 +8,7 @@ from dbp.parallel.ranks.agreement import check_equal_on_ranks, differences
 from dbp.parallel.ranks.clock import Stage, StageClock
 from dbp.parallel.ranks.comm import Communicator, OneProcess, RankLostError, no_request
 from dbp.parallel.ranks.faults import abort_on_error, agree, from_rank_0, is_on_all_ranks, report_failure
-from dbp.parallel.ranks.memory import check_memory, free_memory, keep_freed_memory
+from dbp.parallel.ranks.memory import check_memory, free_memory, keep_freed_memory, reuse_freed_memory
 from dbp.parallel.ranks.messages import gather_on_rank_0
 from dbp.parallel.ranks.nodes import Nodes
 from dbp.parallel.ranks.placement import Node, nodes_of, placement_hints, placement_warnings, threads_per_rank
@@ -108,6 +108,7 @@ __all__ = [
     "processor",
     "ranks_of_job",
     "report_failure",
+    "reuse_freed_memory",
     "shared_from_rank_0",
     "survivors",
     "threads_per_rank",

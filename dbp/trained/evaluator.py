@@ -18,7 +18,7 @@ from dbp.data import Dataset, Meaning, Numbers, RowCheck, aligned, is_checked_at
 from dbp.errors import DataError, NotFiniteError, UserError
 from dbp.metrics.metric_set import MetricKind
 from dbp.nn import as_loss, as_model
-from dbp.parallel import Communicator, Layout, Shards, agree, from_rank_0
+from dbp.parallel import Communicator, Layout, Shards, agree, from_rank_0, reuse_freed_memory
 from dbp.reading.loader import Loader
 from dbp.reading.shard import Chunks, CountedChunks, Shard
 from dbp.run.evaluation import Evaluated
@@ -109,6 +109,7 @@ class Evaluator:
             NotFiniteError: the cost is not finite.
             UserError: a metric does not fit the loss, or needs other examples than the data has.
         """
+        reuse_freed_memory()
         trained, objective = self.trained, self.objective()
         chosen = with_others(self.metrics, others, trained.loss)
         shape, meaning = trained.form.shape, trained.standardized

@@ -14,7 +14,7 @@ from dbp.data import FLOATS, ColumnMeaning, Meaning
 from dbp.errors import DataError, NotFiniteError, UserError, unknown
 from dbp.named_arrays import as_dict, each
 from dbp.nn import JointLoss, on_axes_of
-from dbp.parallel import Communicator, SharedRows, agree, parts
+from dbp.parallel import Communicator, SharedRows, agree, parts, reuse_freed_memory
 from dbp.run.standardization import meaning_of_target
 from dbp.trained.model_on_data import ModelOnData
 from dbp.types import Array, Arrays
@@ -58,6 +58,7 @@ def predictions(trained: ModelOnData, comm: Communicator, not_finite: str = REFU
         UserError: not_finite is neither of both.
     """
     agree(comm, check_not_finite, not_finite)
+    reuse_freed_memory()
     count, rows = trained.rows_at_a_time, len(trained.data)
     blocks = [range(start, min(start + count, rows)) for start in range(0, rows, count)]
     numbers = sum(map(math.prod, as_dict(trained.output_shape).values()))
@@ -100,7 +101,9 @@ class _Exchange:
         found = [one for one in self._comm.gather((labels, forms)) if one[0]]
         if not self._outputs:
             of_names = found[0][1].items()
-            self._outputs = {name: SharedRows(self._comm, self._rows, *form) for name, form in of_names}
+            self._outputs = {
+                name: SharedRows(self._comm, self._rows, shape, dtype, name) for name, (shape, dtype) in of_names
+            }
         joined = {n: rows.all([of_block[n] for of_block in outputs], counts) for n, rows in self._outputs.items()}
         firsts, names, marked = zip(*(one for of_rank, _ in found for one in of_rank), strict=True)
         row_names = {label: np.concatenate([of_block[label] for of_block in names]) for label in names[0]}

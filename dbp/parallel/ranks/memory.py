@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import socket
 from collections.abc import Callable
 
@@ -63,6 +64,12 @@ def keep_freed_memory() -> bool:
     return any(mallopt(M_MMAP_THRESHOLD, size) for size in KEPT_BYTES) and bool(
         mallopt(M_TRIM_THRESHOLD, KEPT_BYTES[0])
     )
+
+
+@functools.cache
+def reuse_freed_memory() -> bool:
+    """Call keep_freed_memory() once in this process, for passes over data that come again and again."""
+    return keep_freed_memory()
 
 
 def use_one_arena() -> bool:
