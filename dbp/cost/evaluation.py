@@ -16,7 +16,7 @@ from dbp.named_arrays import all_of, zeros_of
 from dbp.nn import Model, RunningMoments, Scope, call_with
 from dbp.types import Array, Arrays, Shapes
 
-EVALUATION_BYTES, MAX_ROWS = 1 << 23, 512  # that are evaluated at a time
+EVALUATION_BYTES, MAX_ROWS = 1 << 25, 512  # that are evaluated at a time
 FEW, MORE = 2, 3  # numbers of examples of the two recorded passes, whose difference is the share of one example
 
 
