@@ -8,11 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from dbp.autodiff.blocks.block import Block
+from dbp.autodiff.blocks.pieces import row_pieces
 from dbp.autodiff.primitives import mean, square
 from dbp.autodiff.tensor import OutputSlot, Value
 from dbp.types import Array
-
-PIECE_ELEMENTS = 1 << 14  # whose difference stays in the cache until it is summed
 
 
 def _squared_error(outputs: Value, targets: Value, axes: int) -> Value:
@@ -22,13 +21,7 @@ def _squared_error(outputs: Value, targets: Value, axes: int) -> Value:
 
 def _rows(x: Array, axes: int) -> Array:
     """Return x as a matrix with a row for each loss."""
-    return x.reshape(math.prod(x.shape[:axes]), -1)
-
-
-def _pieces(shape: tuple[int, ...]) -> list[slice]:
-    """Cut the rows of a matrix into pieces."""
-    length = max(1, PIECE_ELEMENTS // max(1, shape[1]))
-    return [slice(start, start + length) for start in range(0, shape[0], length)]
+    return x.reshape(math.prod(x.shape[:axes]), math.prod(x.shape[axes:]))
 
 
 def _squared_error_forward(outputs: Array, targets: Array, axes: int) -> tuple[Array, None]:
@@ -36,7 +29,7 @@ def _squared_error_forward(outputs: Array, targets: Array, axes: int) -> tuple[A
         return np.asarray(_squared_error(outputs, targets, axes)), None
     rows, wanted = _rows(outputs, axes), _rows(targets, axes)
     losses = np.empty(len(rows), outputs.dtype)
-    for piece in _pieces(rows.shape):
+    for piece in row_pieces(*rows.shape):
         difference = rows[piece] - wanted[piece]
         np.multiply(difference, difference, out=difference)
         np.add.reduce(difference, axis=1, out=losses[piece])
@@ -58,7 +51,7 @@ def _squared_error_backward(
     rows, opposite = _rows(outputs, axes), _rows(targets, axes)
     factors = _rows(g, axes) * g.dtype.type(2 / max(1, rows.shape[1]))
     found = np.empty(rows.shape, g.dtype)
-    for piece in _pieces(rows.shape):
+    for piece in row_pieces(*rows.shape):
         np.subtract(rows[piece], opposite[piece], out=found[piece])
         found[piece] *= factors[piece]
     by_outputs = found.reshape(outputs.shape)
