@@ -119,6 +119,8 @@ CASES = {
         [CUBE, X[0], X[1]],
     ),
     "add_relu_block": (ad.add_relu_block, [CUBE, CUBE[::-1] ** 2]),
+    "gru_block": (ad.gru_block, [CUBE, X.T.copy(), X[0, :3], X[:1, :3], X[0, :1]]),
+    "lstm_block": (ad.lstm_block, [CUBE, X.T @ X, X[0], X[:1]]),
     "squared_error_block": (lambda x, y: ad.squared_error_block(x, y, axes=1), [CUBE, np.cos(CUBE)]),
     "cross_entropy_block": (lambda z: ad.cross_entropy_block(z, targets=INDEX), [X]),
     "min": (lambda x: p.min_(x, axis=1), [X]),

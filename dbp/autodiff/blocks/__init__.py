@@ -13,6 +13,7 @@ from dbp.autodiff.blocks.convolution import convolution_block
 from dbp.autodiff.blocks.cross_entropy import cross_entropy_block
 from dbp.autodiff.blocks.dense import dense_block
 from dbp.autodiff.blocks.normalization import OtherParts, normalize_block
+from dbp.autodiff.blocks.recurrent import gru_block, gru_by_place, lstm_block, lstm_by_place
 from dbp.autodiff.blocks.row_normalization import layer_normalize_block, rms_normalize_block
 from dbp.autodiff.blocks.squared_error import squared_error_block
 from dbp.autodiff.blocks.transposed_convolution import transposed_convolution_block
@@ -29,7 +30,11 @@ __all__ = [
     "dense_block",
     "gelu_block",
     "gelu_exact_block",
+    "gru_block",
+    "gru_by_place",
     "layer_normalize_block",
+    "lstm_block",
+    "lstm_by_place",
     "normalize_block",
     "rms_normalize_block",
     "self_attention_block",

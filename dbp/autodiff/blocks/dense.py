@@ -75,7 +75,7 @@ def _dense_backward(
     if activation in FUSED:
         gz = times_slope(FUSED[activation], gz, rows_of(y), slope)
     by_b = _bias_gradient(gz, slots[2]) if wanted[2] else None
-    by_w = _weight_gradient(rows_of(x), gz, slots[1]) if wanted[1] else None
+    by_w = weight_gradient(rows_of(x), gz, slots[1]) if wanted[1] else None
     return np.matmul(gz, w.T).reshape(x.shape) if wanted[0] else None, by_w, by_b
 
 
@@ -87,7 +87,7 @@ def _bias_gradient(gz: Array, slot: OutputSlot | None) -> Array:
     return found
 
 
-def _weight_gradient(x: Array, gz: Array, slot: OutputSlot | None) -> Array:
+def weight_gradient(x: Array, gz: Array, slot: OutputSlot | None) -> Array:
     """Return x^T gz, computed from its last rows to its first: the last can be sent while the others are computed."""
     array, on_ready = slot or OutputSlot(np.empty((x.shape[1], gz.shape[1]), np.result_type(x, gz)), lambda start: None)
     for rows in _pieces(x.shape[1], gz.shape[1]):

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from dbp.autodiff import Value, array_of, concatenate, dense_block, sigmoid, stack, take, tanh, where
+from dbp.autodiff import Block, Value, concatenate, gru_block, gru_by_place, lstm_block, lstm_by_place
 from dbp.nn.initializers import initializer
 from dbp.nn.layers.layer import check_axes, check_counts
 from dbp.nn.masks import zero_filled
 from dbp.nn.scope import Scope
-from dbp.types import Array
 
 
 @dataclass(frozen=True)
-class _Recurrent(ABC):
+class _Recurrent:
     """Settings of a recurrent layer, which each such layer describes.
 
     The state is held at masked positions, so that the last state is that of the last valid position, or of the first
     one in a backward pass over the sequence.
     """
 
+    gates: ClassVar[int]  # matrices side by side in each of both
+    block: ClassVar[Block]
+    by_place: ClassVar[Callable[..., Value]]  # the specification of the block, which marks neurons too
     units: int
     sequences: bool = True
     initializer: str = "glorot_uniform"
@@ -60,40 +61,18 @@ class _Recurrent(ABC):
 
     def _way(self, scope: Scope, x: Value, backward: bool, sequences: bool) -> Value:
         """Return the states of one direction at all positions, or the one that it ends with."""
-        n, length, _ = np.shape(x)
-        states, first = self._states(scope, x, range(length)[::-1] if backward else range(length))
-        if not sequences:
-            return states[-1] if states else first
-        if not states:
-            return np.zeros((n, 0, self.units), first.dtype)
-        return stack(states[::-1] if backward else states, axis=1)
+        parameters, settings = self._parameters(scope, np.shape(x)[2]), {"backward": backward, "sequences": sequences}
+        if scope.records_neurons:
+            return type(self).by_place(x, *parameters, mask=scope.mask, neurons=scope.neurons, **settings)
+        return self.block(x, *parameters, mask=scope.mask, **settings)
 
-    @abstractmethod
-    def _states(self, scope: Scope, x: Value, order: Iterable[int]) -> tuple[list[Value], Array]:
-        """Return the states after each of the positions in this order, and the one before them."""
-
-    def _read(self, scope: Scope, x: Value, gates: int) -> tuple[list[Value], Value, Array]:
-        """Return the gates' weighted inputs at every position, the matrix applied to the state, and the first state."""
-        n, length, channels = np.shape(x)
-        w = scope.parameter("weight", (channels, gates * self.units), self.initializer)
-        z = dense_block(x, w, scope.parameter("bias", (gates * self.units,), "zeros"), activation="linear")
-        u = scope.parameter("recurrent", (self.units, gates * self.units), self.recurrent_initializer)
-        positions = [take(z, index=(slice(None), t)) for t in range(length)]
-        return positions, u, np.zeros((n, self.units), array_of(z).dtype)
-
-    def _gate(self, z: Value, number: int) -> Value:
-        return take(z, index=(slice(None), slice(number * self.units, (number + 1) * self.units)))
-
-
-def _valid(scope: Scope, position: int) -> Array | None:
-    """Return for each example whether a position holds data; None if it does for all."""
-    return None if scope.mask is None else scope.mask[:, position]
-
-
-def _held(scope: Scope, position: int, new: Value, before: Value) -> Value:
-    """Return the new state, and the one before where the position of an example is masked."""
-    valid = _valid(scope, position)
-    return new if valid is None or valid.all() else where(valid[:, None], new, before)
+    def _parameters(self, scope: Scope, channels: int) -> list[Value]:
+        """Return the parameters in the order in which the block takes them."""
+        return [
+            scope.parameter("weight", (channels, self.gates * self.units), self.initializer),
+            scope.parameter("bias", (self.gates * self.units,), "zeros"),
+            scope.parameter("recurrent", (self.units, self.gates * self.units), self.recurrent_initializer),
+        ]
 
 
 @dataclass(frozen=True)
@@ -117,22 +96,13 @@ class GRU(_Recurrent):
     """
 
     kind: ClassVar[str] = "gru"
+    gates: ClassVar[int] = 3
+    block: ClassVar[Block] = gru_block
+    by_place: ClassVar[Callable[..., Value]] = staticmethod(gru_by_place)
 
-    def _states(self, scope: Scope, x: Value, order: Iterable[int]) -> tuple[list[Value], Array]:
-        """Return the states after each position, and the one before them."""
-        positions, matrix, first = self._read(scope, x, gates=3)
-        shift = scope.parameter("candidate_bias", (self.units,), "zeros")
-        h: Value = first
-        states: list[Value] = []
-        for position in order:
-            z, inner = positions[position], h @ matrix
-            reset = sigmoid(self._gate(z, 0) + self._gate(inner, 0))
-            update = sigmoid(self._gate(z, 1) + self._gate(inner, 1))
-            weighted = self._gate(z, 2) + reset * (self._gate(inner, 2) + shift)
-            candidate = scope.neurons(weighted, tanh, _valid(scope, position))
-            h = _held(scope, position, candidate * (1 - update) + update * h, h)
-            states.append(h)
-        return states, first
+    def _parameters(self, scope: Scope, channels: int) -> list[Value]:
+        """Return the parameters in the order in which the block takes them."""
+        return [*super()._parameters(scope, channels), scope.parameter("candidate_bias", (self.units,), "zeros")]
 
 
 @dataclass(frozen=True)
@@ -156,18 +126,6 @@ class LSTM(_Recurrent):
     """
 
     kind: ClassVar[str] = "lstm"
-
-    def _states(self, scope: Scope, x: Value, order: Iterable[int]) -> tuple[list[Value], Array]:
-        """Return the states after each position, and the one before them."""
-        positions, matrix, first = self._read(scope, x, gates=4)
-        h: Value = first
-        memory: Value = first
-        states: list[Value] = []
-        for position in order:
-            gates = positions[position] + h @ matrix
-            let_in, keep, show = (sigmoid(self._gate(gates, k)) for k in (0, 1, 3))
-            candidate = scope.neurons(self._gate(gates, 2), tanh, _valid(scope, position))
-            memory = _held(scope, position, keep * memory + let_in * candidate, memory)
-            h = _held(scope, position, show * tanh(memory), h)
-            states.append(h)
-        return states, first
+    gates: ClassVar[int] = 4
+    block: ClassVar[Block] = lstm_block
+    by_place: ClassVar[Callable[..., Value]] = staticmethod(lstm_by_place)

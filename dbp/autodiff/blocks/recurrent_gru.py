@@ -1,0 +1,208 @@
+"""The fast version of a GRU over whole sequences, and its derivative; see recurrent_sequence.py for its arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dbp.autodiff.blocks.recurrent_sequence import (
+    by_bias,
+    by_inputs,
+    by_outputs,
+    by_recurrent,
+    by_weight,
+    in_order,
+    of_one_type,
+    tangent_of_inputs,
+    tangent_of_states,
+    transposed,
+    valid_examples,
+    weighted_inputs,
+)
+from dbp.autodiff.tensor import OutputSlot
+from dbp.types import Array
+
+GATES = 3  # reset, update, candidate
+
+
+class Kept(NamedTuple):
+    """Arrays of a pass, the places first; for outputs alone there is one place of each.
+
+    Args:
+        states: the outputs (examples, length, units), in the order of the pass.
+        gates: activations of the gates, (length, GATES, units, examples).
+        inner: the candidate's weighted states, with their bias, (length, units, examples).
+        steps: state before each place less the candidate, (length, units, examples).
+    """
+
+    states: Array
+    gates: Array
+    inner: Array
+    steps: Array
+
+    @classmethod
+    def empty(cls, states: Array, places: int) -> Kept:
+        """Return arrays for a number of places, beside that of the states."""
+        shape = places, states.shape[2], states.shape[0]
+        inner, steps = np.empty((2, *shape), states.dtype)
+        return cls(states, np.empty((places, GATES, *shape[1:]), states.dtype), inner, steps)
+
+
+def gru_forward(
+    x: Array,
+    weight: Array,
+    bias: Array,
+    recurrent: Array,
+    candidate_bias: Array,
+    mask: Array | None = None,
+    backward: bool = False,
+    sequences: bool = True,
+    inference: bool = False,
+) -> tuple[Array, Kept]:
+    """Return the states, and what the derivative takes; see gru_by_place()."""
+    x, weight, bias, recurrent, candidate_bias = of_one_type(x, weight, bias, recurrent, candidate_bias)
+    length, n = x.shape[1], len(x)
+    places = min(1, length) if inference else length
+    outputs = np.empty((n, length if sequences else places, len(recurrent)), x.dtype)
+    kept = Kept.empty(in_order(outputs, backward), places)
+    z = weighted_inputs(in_order(x, backward), weight, bias)
+    last = _pass(z, recurrent, candidate_bias, valid_examples(mask, length, backward), kept)
+    return outputs if sequences else last, kept
+
+
+def _pass(z: Iterator[Array], recurrent: Array, candidate_bias: Array, valid: list[Any], kept: Kept) -> Array:
+    """Go through the places; return the last state.
+
+    Args:
+        z: the weighted inputs of each place, (GATES x units, examples).
+        recurrent: U.
+        candidate_bias: d.
+        valid: for each place, which examples have data there.
+        kept: is filled.
+    """
+    units, n = kept.inner.shape[1:]
+    matrix, bias = transposed(recurrent), np.repeat(candidate_bias[:, None], n, axis=1)
+    h, sums = np.zeros_like(bias), np.empty((GATES, units, n), bias.dtype)
+    for t, rows in enumerate(z):
+        weighted = rows.reshape(sums.shape)
+        gates, inner, step = (array[t % len(array)] for array in (kept.gates, kept.inner, kept.steps))
+        np.matmul(matrix, h, out=sums.reshape(GATES * units, n))
+        both = np.add(sums[:2], weighted[:2], out=gates[:2])  # sigmoid(z) = tanh(z / 2) / 2 + 1 / 2
+        both *= 0.5
+        np.tanh(both, out=both)
+        both *= 0.5
+        both += 0.5
+        reset, update, candidate = gates
+        np.multiply(reset, np.add(sums[2], bias, out=inner), out=candidate)
+        candidate += weighted[2]
+        np.tanh(candidate, out=candidate)
+        np.subtract(h, candidate, out=step)
+        np.add(candidate, np.multiply(update, step, out=sums[2]), out=h, where=valid[t])
+        kept.states[:, t % kept.states.shape[1]] = h.T
+    return np.ascontiguousarray(h.T)
+
+
+def gru_backward(
+    g: Array,
+    _y: Array,
+    kept: Kept,
+    wanted: Sequence[bool],
+    slots: Sequence[OutputSlot | None],
+    x: Array,
+    weight: Array,
+    bias: Array,
+    recurrent: Array,
+    candidate_bias: Array,
+    mask: Array | None = None,
+    backward: bool = False,
+    sequences: bool = True,
+) -> Sequence[Array | None]:
+    """Return the cotangents of the wanted inputs, given that of the states."""
+    x, weight, _, recurrent, _ = of_one_type(x, weight, bias, recurrent, candidate_bias)
+    n, length, _ = x.shape
+    units = len(recurrent)
+    by_sums = np.empty((length, n, (GATES + 1) * units), x.dtype)
+    _pass_back(
+        by_outputs(g, length, sequences, backward), recurrent, valid_examples(mask, length, backward), kept, by_sums
+    )
+    by_z, by_inner = by_sums[..., : GATES * units], by_sums[..., 2 * units : GATES * units]
+    by_u = by_recurrent(kept.states, by_z, slots[3]) if wanted[3] else None
+    by_d = by_bias(by_inner, slots[4]) if wanted[4] else None
+    by_inner[:] = by_sums[..., GATES * units :]
+    return (
+        by_inputs(weight, by_z, backward) if wanted[0] else None,
+        by_weight(in_order(x, backward), by_z, slots[1]) if wanted[1] else None,
+        by_bias(by_z, slots[2]) if wanted[2] else None,
+        by_u,
+        by_d,
+    )
+
+
+def _pass_back(g: list[Array | None], recurrent: Array, valid: list[Any], kept: Kept, by_sums: Array) -> None:
+    """Go through the places from the last to the first.
+
+    Args:
+        g: the cotangent of each place's output, (units, examples); None for zeros.
+        recurrent: U.
+        valid: for each place, which examples have data there.
+        kept: of the pass.
+        by_sums: is filled with the cotangents of the sums U h (+ d) of the gates, and after them with that of the
+            candidate's whole weighted sum, (length, examples, (GATES + 1) x units).
+    """
+    units, n = kept.inner.shape[1:]
+    by_h, through, part = np.zeros((3, units, n), by_sums.dtype)
+    slopes, by_gates = np.empty((2, units, n), by_sums.dtype), np.empty((GATES + 1, units, n), by_sums.dtype)
+    by_both, by_candidate = by_gates[:2], by_gates[3]
+    for t in reversed(range(len(g))):
+        both, (reset, update, candidate) = kept.gates[t, :2], kept.gates[t]
+        if g[t] is not None:
+            by_h += g[t]
+        np.multiply(by_h, update, out=through)
+        np.subtract(by_h, through, out=by_candidate)
+        by_candidate *= np.subtract(1, np.multiply(candidate, candidate, out=part), out=part)
+        np.multiply(by_candidate, kept.inner[t], out=by_gates[0])
+        np.multiply(by_h, kept.steps[t], out=by_gates[1])
+        by_both *= np.subtract(both, np.multiply(both, both, out=slopes), out=slopes)
+        np.multiply(by_candidate, reset, out=by_gates[2])
+        if valid[t] is not True:
+            np.copyto(by_gates, 0, where=~valid[t])
+        by_sums[t] = by_gates.reshape((GATES + 1) * units, n).T
+        if t:
+            np.matmul(recurrent, by_gates[:GATES].reshape(GATES * units, n), out=part)
+            np.add(through, part, out=by_h, where=valid[t])
+
+
+def gru_tangent(
+    tangents: Sequence[Array | None],
+    _y: Array,
+    kept: Kept,
+    x: Array,
+    weight: Array,
+    bias: Array,
+    recurrent: Array,
+    candidate_bias: Array,
+    mask: Array | None = None,
+    backward: bool = False,
+    sequences: bool = True,
+) -> Array:
+    """Return the tangent of the states for tangents of x, W, b, U and d, None for one that has none."""
+    x, weight, _, recurrent, _ = of_one_type(x, weight, bias, recurrent, candidate_bias)
+    tx, tw, tb, tu, td = tangents
+    of_inputs = tangent_of_inputs((tx, tw, tb), in_order(x, backward), weight, backward)
+    of_states = tangent_of_states(tu, kept.states, len(bias))
+    th = np.zeros(kept.inner.shape[1:], x.dtype)
+    found = np.empty_like(kept.states)
+    for t, valid in enumerate(valid_examples(mask, x.shape[1], backward)):
+        both, (reset, update, candidate) = kept.gates[t, :2], kept.gates[t]
+        inner = (np.matmul(recurrent.T, th) + of_states[t]).reshape(GATES, *th.shape)
+        weighted = of_inputs[t].reshape(inner.shape)
+        if td is not None:
+            inner[2] += td[:, None]
+        t_reset, t_update = (weighted[:2] + inner[:2]) * (both - both * both)
+        t_candidate = weighted[2] + reset * inner[2] + kept.inner[t] * t_reset
+        t_candidate *= 1 - candidate * candidate
+        np.copyto(th, t_candidate + t_update * kept.steps[t] + update * (th - t_candidate), where=valid)
+        found[:, t] = th.T
+    return in_order(found, backward) if sequences else np.ascontiguousarray(th.T)

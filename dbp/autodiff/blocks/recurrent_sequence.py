@@ -1,0 +1,148 @@
+"""What the fast versions of recurrent blocks share: arrays of places, and products for all places at once.
+
+Within a place the examples are the last axis, (units, examples), because U^T h^T of a few examples takes half the time
+of h U in OpenBLAS, and because the elements of a gate are then contiguous. A pass from the end of a sequence to its
+beginning is one over the places in reverse order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from dbp.autodiff.blocks.dense import weight_gradient
+from dbp.autodiff.tensor import OutputSlot
+from dbp.types import Array
+
+COLUMNS = 128  # of a product for the inputs of some places
+PADDING = 16  # elements, a line of the cache in float32
+
+
+def of_one_type(*arrays: Any) -> list[Array]:
+    """Return arrays in the type that holds the numbers of all of them."""
+    dtype = np.result_type(*arrays)
+    return [np.asarray(array, dtype) for array in arrays]
+
+
+def in_order(array: Any, backward: bool) -> Any:
+    """Return an array (examples, length, ...) with its places in the order of the pass."""
+    return array[:, ::-1] if backward else array
+
+
+def time_first(x: Array) -> Array:
+    """Return x (examples, length, channels) as rows (length x examples, channels)."""
+    return np.ascontiguousarray(x.swapaxes(0, 1)).reshape(x.shape[1] * x.shape[0], x.shape[2])
+
+
+def transposed(matrix: Array) -> Array:
+    """Return the transpose in the order of memory, with which products of few columns are faster than with a view.
+
+    It is read from rows a few elements longer: where their length is a power of two, the elements of a column share
+    a few lines of the cache.
+    """
+    rows, columns = matrix.shape
+    padded = np.empty((rows, columns + PADDING), matrix.dtype)
+    padded[:, :columns] = matrix
+    return np.ascontiguousarray(padded[:, :columns].T)
+
+
+def weighted_inputs(x: Array, weight: Array, bias: Array | None) -> Iterator[Array]:
+    """Yield x W + b of each place, (gates x units, examples).
+
+    It is computed for a few places at a time, so that it is still in the cache when they are reached.
+    """
+    n, length, _ = x.shape
+    rows, count = time_first(x), max(1, COLUMNS // max(1, n))
+    for start in range(0, length, count):
+        z = np.matmul(weight.T, rows[start * n : (start + count) * n].T)
+        if bias is not None:
+            z += bias[:, None]
+        places = min(count, length - start)
+        yield from z.reshape(len(z), places, n).swapaxes(0, 1)
+
+
+def valid_examples(mask: Array | None, length: int, backward: bool) -> list[Any]:
+    """Return for each place, in the order of the pass, which examples have data there; True for all of them."""
+    if mask is None:
+        return [True] * length
+    return [True if valid.all() else valid for valid in in_order(mask, backward).T]
+
+
+def by_outputs(g: Array, length: int, sequences: bool, backward: bool) -> list[Array | None]:
+    """Return the cotangent of each place's output, (units, examples), in the order of the pass; None for zeros."""
+    if sequences:
+        return list(in_order(g, backward).transpose(1, 2, 0))
+    return [*[None] * (length - 1), g.T] if length else []
+
+
+def by_recurrent(states: Array, by_z: Array, slot: OutputSlot | None) -> Array:
+    """Return the gradient of U.
+
+    Args:
+        states: of all places (examples, length, units), in the order of the pass.
+        by_z: cotangents of the weighted sums that U takes part in, (length, examples, gates x units).
+        slot: for the gradient.
+    """
+    return weight_gradient(time_first(states[:, :-1]), _rows(by_z[1:]), slot)
+
+
+def by_weight(x: Array, by_z: Array, slot: OutputSlot | None) -> Array:
+    """Return the gradient of W, given the inputs in the order of the pass and the cotangents of its sums."""
+    return weight_gradient(time_first(x), _rows(by_z), slot)
+
+
+def by_bias(by_z: Array, slot: OutputSlot | None) -> Array:
+    """Return the gradient of a bias, given the cotangents of its sums."""
+    return np.asarray(np.add.reduce(_rows(by_z), axis=0, out=slot and slot.array))
+
+
+def by_inputs(weight: Array, by_z: Array, backward: bool) -> Array:
+    """Return the cotangent of the inputs, (examples, length, channels), given that of the sums of W."""
+    length, examples, _ = by_z.shape
+    rows = np.matmul(_rows(by_z), weight.T).reshape(length, examples, len(weight))
+    return np.ascontiguousarray(in_order(rows.swapaxes(0, 1), backward))
+
+
+def _rows(by_z: Array) -> Array:
+    return by_z.reshape(len(by_z) * by_z.shape[1], by_z.shape[2])
+
+
+def tangent_of_inputs(tangents: Sequence[Array | None], x: Array, weight: Array, backward: bool) -> Array:
+    """Return the tangent of x W + b of every place, (length, gates x units, examples).
+
+    Args:
+        tangents: of the inputs, of W and of b; None for one that has none.
+        x: inputs (examples, length, channels) in the order of the pass.
+        weight: W.
+        backward: whether the pass goes from the last place to the first.
+    """
+    tx, tw, tb = tangents
+    found = np.zeros((x.shape[1], weight.shape[1], len(x)), x.dtype)
+    if tx is not None:
+        _add_products(found, in_order(tx, backward), weight)
+    if tw is not None:
+        _add_products(found, x, tw)
+    if tb is not None:
+        found += tb[:, None]
+    return found
+
+
+def tangent_of_states(tu: Array | None, states: Array, sums: int) -> Array:
+    """Return the part of the tangent of h U that is due to the tangent of U, of every place.
+
+    Args:
+        tu: the tangent of U; None if it has none.
+        states: of all places (examples, length, units), in the order of the pass.
+        sums: gates x units.
+    """
+    found = np.zeros((states.shape[1], sums, len(states)), states.dtype)
+    if tu is not None:
+        _add_products(found[1:], states[:, :-1], tu)
+    return found
+
+
+def _add_products(sums: Array, x: Array, matrix: Array) -> None:
+    for t, product in enumerate(weighted_inputs(x, matrix, None)):
+        sums[t] += product
