@@ -61,9 +61,7 @@ def _apply_relu(z: Array, slope: Array | None) -> None:
 
 
 def _slope_of_relu(y: Array, slope: Array) -> None:
-    is_positive = scratch.buffer("activation sign", y.shape, np.bool_)
-    np.greater(y, _zeros(y.size, y.dtype).reshape(y.shape), out=is_positive)
-    np.copyto(slope, is_positive)
+    slope[...] = np.greater(y, _zeros(y.size, y.dtype).reshape(y.shape))
 
 
 def _apply_tanh(z: Array, slope: Array | None) -> None:

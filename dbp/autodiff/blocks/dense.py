@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -54,10 +54,15 @@ def _finish(y: Array, b: Array | None, fused: Fused | None, slope: Array | None)
             np.add(y, b, y)
         return
     for rows in row_pieces(*y.shape):
-        piece = y[rows]
-        if b is not None:
-            np.add(piece, b, piece)
-        fused.apply(piece, None if slope is None else slope[rows])
+        _finish_piece(y[rows], b, fused, None if slope is None else slope[rows])
+
+
+def _finish_piece(y: Array, b: Array | None, fused: Fused | None, slope: Array | None) -> None:
+    """Do what _finish() does for one piece."""
+    if b is not None:
+        np.add(y, b, y)
+    if fused is not None:
+        fused.apply(y, slope)
 
 
 def _dense_backward(
@@ -124,6 +129,24 @@ def _dense_tangent(
     return t.reshape(y.shape)
 
 
+def _write_times_slope(
+    g: Array,
+    pieces: Sequence[tuple[slice, Array, Array, Array]],
+    slope_of_output: Callable[[Array, Array], None] | None,
+) -> None:
+    """Write g times the derivative of an activation function piece by piece.
+
+    Args:
+        g: the cotangent of its values.
+        pieces: the rows of a piece, its values, its derivatives, and where to write the product.
+        slope_of_output: see Fused; None if the derivatives are there.
+    """
+    for rows, y, slope, product in pieces:
+        if slope_of_output is not None:
+            slope_of_output(y, slope)
+        np.multiply(slope, g[rows], product)
+
+
 def _planned_dense(inputs: Sequence[Array], options: Options, output: Array) -> PlannedNode | None:
     """Return the same passes on fixed memory, for matrices.
 
@@ -132,19 +155,22 @@ def _planned_dense(inputs: Sequence[Array], options: Options, output: Array) -> 
     x, w, b = inputs
     if x.ndim != 2 or min(*x.shape, *w.shape) < 2:
         return None
-    wt, fused = w.T, FUSED.get(options["activation"])
-    slope = np.empty_like(output) if fused and fused.slope_of_output is None else None
+    wt, fused, slope, product = w.T, FUSED.get(options["activation"]), np.empty_like(output), np.empty_like(output)
+    slope_of_output = None if fused is None else fused.slope_of_output
+    hot = [(rows, output[rows], slope[rows], product[rows]) for rows in row_pieces(*output.shape)]
     pieces = [(x[:, rows].T, rows) for rows in _pieces(*w.shape)]
     multiply = np.ndarray.dot if len(pieces) == 1 else np.matmul  # dot() copies parts of columns
 
     def forward() -> None:
         x.dot(w, output)
-        _finish(output, b, fused, slope)
+        for _, y, s, _ in hot:
+            _finish_piece(y, b, fused, None if slope_of_output else s)
 
     def backward(g: Array, targets: Sequence[Array | None]) -> None:
         by_x, by_w, by_b = targets
         if fused is not None:
-            g = times_slope(fused, g, output, slope)
+            _write_times_slope(g, hot, slope_of_output)
+            g = product
         if by_b is not None:
             np.add.reduce(g, axis=0, out=by_b)
         if by_w is not None:
