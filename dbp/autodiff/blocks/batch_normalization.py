@@ -21,14 +21,14 @@ from dbp.autodiff.tensor import OutputSlot, Value
 from dbp.types import Array
 
 Moments = tuple[Array, Array]  # mean and variance of each channel
-NEAR = 4.0  # squared distances from the mean over the variance that cost no more than a digit or so of it
+NEAR = 4.0  # squared mean over the variance up to which no digits are lost that count if the mean stays in the sums
 
 
 def channel_moments(x: Array, weights: Array | None = None) -> Moments:
     """Return mean and variance of each channel over all other axes, each of shape (channels,).
 
-    One pass sums distances from a number near the mean, and their squares. Where that was far from the mean, so that
-    digits of the variance are lost, a second one takes distances from the mean.
+    One pass sums the elements and their squares. Where a mean is so far from zero that digits of the variance are lost,
+    a second one takes distances from the means.
 
     Args:
         x: the elements (..., channels).
@@ -37,35 +37,41 @@ def channel_moments(x: Array, weights: Array | None = None) -> Moments:
     channels, dtype = x.shape[-1], x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
     matrix = long_rows(x.astype(dtype, copy=False), channels)
     of_rows = None if weights is None else on_channels(weights, matrix)
-    count = _total(x, weights)
-    near = _mean_of_first_piece(matrix, channels)
-    for _ in range(2):
-        distance, squares = (sums / count for sums in _sums_around(matrix, near, of_rows))
-        mean, variance = near + distance, squares - distance * distance
-        if (distance * distance <= NEAR * variance).all():
+    count, center = _total(x, weights), np.zeros(channels, dtype)
+    for centered in (False, True):
+        sums = _sums_of_squares(matrix, on_rows(center, matrix) if centered else None, of_rows, channels)
+        distance, squares = (sum_ / count for sum_ in sums)
+        mean, variance = center + distance, squares - distance * distance
+        if ((distance * distance <= NEAR * variance) & (variance < np.inf)).all():
             break
-        near = mean.astype(dtype)
+        center = mean.astype(dtype)
     return mean.astype(dtype), np.maximum(variance, 0).astype(dtype)
 
 
-def _mean_of_first_piece(matrix: Array, channels: int) -> Array:
-    """Return the mean of each channel over the first piece, which is near that over all."""
-    sums, first = ChannelSums(matrix.shape[1], matrix.dtype), matrix[next(pieces(matrix), slice(0))]
-    sums.add(first)
-    return (sums.total(channels) / max(1, first.size // max(1, channels))).astype(matrix.dtype)
-
-
-def _sums_around(matrix: Array, near: Array, of_rows: Array | None) -> tuple[Array, Array]:
-    """Return the sums over all rows, times their weights, of distances from numbers and of the squares of these."""
+def _sums_of_squares(matrix: Array, center: Array | None, of_rows: Array | None, channels: int) -> tuple[Array, Array]:
+    """Return the sums of distances from a center and of their squares over all rows, times the rows' weights."""
     sums, squares = (ChannelSums(matrix.shape[1], matrix.dtype) for _ in range(2))
-    center = on_rows(near, matrix)
     for piece in pieces(matrix):
-        part = matrix[piece]
-        distance = np.subtract(part, center[: len(part)], out=buffer("distance", part.shape, matrix.dtype))
+        scratch = buffer("distance", matrix[piece].shape, matrix.dtype)
+        distance = _distance(matrix[piece], center, scratch)
         weighted = distance if of_rows is None else distance * of_rows[piece]
         sums.add(weighted)
-        squares.add(np.multiply(distance, weighted, out=distance))
-    return sums.total(near.size), squares.total(near.size)
+        squares.add(np.multiply(distance, weighted, out=scratch))
+    return sums.total(channels), squares.total(channels)
+
+
+def _distance(part: Array, center: Array | None, out: Array) -> Array:
+    """Return the distances of a piece from a center on its rows, written to `out`; the piece itself for None."""
+    return part if center is None else np.subtract(part, center[: len(part)], out=out)
+
+
+def _center_and_rest(mean: Array, inverse: Array, matrix: Array) -> tuple[Array | None, Array | float]:
+    """Return the means on the rows of a piece and zero; or None and the means, where these are near zero.
+
+    Then they are taken away from sums and products in place of each element, which saves an operation.
+    """
+    near = (np.square(mean * inverse) <= NEAR).all()
+    return (None, mean) if near else (on_rows(mean, matrix), 0.0)
 
 
 def _total(x: Value, weights: Array | None, others: OtherParts | None = None) -> float:
@@ -110,12 +116,13 @@ def _forward(
     inverse = 1 / np.sqrt(variance + epsilon)
     y = np.empty(x.shape, np.result_type(x, scale))
     source, target = long_rows(x, x.shape[-1]), long_rows(y, x.shape[-1])
-    center, factor, offset = (on_rows(vector, target) for vector in (mean, scale * inverse, shift))
-    zeros = np.zeros_like(center)  # NumPy is three times slower with a scalar
+    center, rest = _center_and_rest(mean, inverse, target)
+    slope = scale * inverse
+    factor, offset = (on_rows(vector, target) for vector in (slope, shift - rest * slope))
+    zeros = np.zeros_like(factor)  # NumPy is three times slower with a scalar
     for piece in pieces(target):
         part, n = target[piece], piece.stop - piece.start
-        np.subtract(source[piece], center[:n], out=part)
-        part *= factor[:n]
+        np.multiply(_distance(source[piece], center, part), factor[:n], out=part)
         part += offset[:n]
         if relu_after:
             np.maximum(part, zeros[:n], out=part)
@@ -139,8 +146,8 @@ def _backward(
     relu_after: bool = False,
 ) -> Sequence[Array | None]:
     """Return the gradients of Ioffe and Szegedy 2015, section 3; the normalized x is computed again, not kept."""
-    mean, inverse = kept
-    passes = _BackwardPasses(g, y, x, mean, relu_after)
+    inverse = kept[1]
+    passes = _BackwardPasses(g, y, x, kept, relu_after)
     if fixed and not any(wanted[1:]):
         return passes.by_x_alone(scale * inverse), None, None
     sum_, product = passes.sums()
@@ -162,45 +169,42 @@ class _BackwardPasses:
         g: cotangent of the output.
         y: the output.
         x: what was normalized.
-        mean: of each channel.
+        kept: mean of each channel, and one over its deviation.
         relu_after: whether y is the output of ReLU.
     """
 
-    def __init__(self, g: Array, y: Array, x: Array, mean: Array, relu_after: bool) -> None:
+    def __init__(self, g: Array, y: Array, x: Array, kept: Moments, relu_after: bool) -> None:
         self._channels, self._result = x.shape[-1], np.empty(x.shape, y.dtype)
         g = g.astype(y.dtype, copy=False)
         self._out, self._x, self._y, self._g = (long_rows(a, self._channels) for a in (self._result, x, y, g))
-        self._center, self._gated = on_rows(mean, self._out), not relu_after
+        self._center, self._rest = _center_and_rest(*kept, self._out)
+        self._gated = not relu_after
 
     def _before_relu(self, piece: slice) -> Array:
         """Return the cotangent of a piece before ReLU; it is written to where that of x will be."""
         return self._g[piece] if self._gated else gate(self._g[piece], self._y[piece], self._out[piece])
 
-    def _distance(self, piece: slice) -> Array:
-        """Return x less its mean in a piece, in scratch memory."""
-        part = self._x[piece]
-        return np.subtract(part, self._center[: len(part)], out=buffer("distance", part.shape, self._out.dtype))
-
     def sums(self) -> tuple[Array, Array]:
         """Return the sums over all rows of the cotangent before ReLU, and of its product with x less its mean."""
         sums, products = (ChannelSums(self._out.shape[1], self._out.dtype) for _ in range(2))
         for piece in pieces(self._out):
-            g, distance = self._before_relu(piece), self._distance(piece)
+            g, scratch = self._before_relu(piece), buffer("distance", self._out[piece].shape, self._out.dtype)
             sums.add(g)
-            distance *= g
-            products.add(distance)
+            products.add(np.multiply(_distance(self._x[piece], self._center, scratch), g, out=scratch))
         if not self._gated:
             self._g, self._gated = self._out, True
-        return sums.total(self._channels), products.total(self._channels)
+        total = sums.total(self._channels)
+        return total, products.total(self._channels) - self._rest * total
 
     def by_x(self, factor: Array, sums: Array, weights: Array | None) -> Array:
         """Return factor (g + sums[0] + sums[1] (x - mean)), the sums times the weights of the rows."""
-        scale, offset, slope = (on_rows(vector, self._out) for vector in (factor, *sums))
+        vectors = factor, sums[0] - self._rest * sums[1], sums[1]
+        scale, offset, slope = (on_rows(vector, self._out) for vector in vectors)
         of_rows = None if weights is None else on_channels(weights, self._out)
         for piece in pieces(self._out):
-            part = self._distance(piece)
+            part = buffer("distance", self._out[piece].shape, self._out.dtype)
             n = len(part)
-            part *= slope[:n]
+            np.multiply(_distance(self._x[piece], self._center, part), slope[:n], out=part)
             part += offset[:n]
             if of_rows is not None:
                 part *= of_rows[piece]
