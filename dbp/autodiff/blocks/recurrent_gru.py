@@ -123,17 +123,16 @@ def gru_backward(
     x, weight, _, recurrent, _ = of_one_type(x, weight, bias, recurrent, candidate_bias)
     n, length, _ = x.shape
     units = len(recurrent)
-    by_sums = np.empty((length, n, (GATES + 1) * units), x.dtype)
-    _pass_back(
-        by_outputs(g, length, sequences, backward), recurrent, valid_examples(mask, length, backward), kept, by_sums
-    )
+    by_sums = np.empty((n, length, (GATES + 1) * units), x.dtype)
+    of_outputs, valid = by_outputs(g, length, sequences, backward), valid_examples(mask, length, backward)
+    _pass_back(of_outputs, recurrent, valid, kept, in_order(by_sums, backward))
     by_z, by_inner = by_sums[..., : GATES * units], by_sums[..., 2 * units : GATES * units]
-    by_u = by_recurrent(kept.states, by_z, slots[3]) if wanted[3] else None
+    by_u = by_recurrent(kept.states, by_z, slots[3], backward) if wanted[3] else None
     by_d = by_bias(by_inner, slots[4]) if wanted[4] else None
     by_inner[:] = by_sums[..., GATES * units :]
     return (
-        by_inputs(weight, by_z, backward) if wanted[0] else None,
-        by_weight(in_order(x, backward), by_z, slots[1]) if wanted[1] else None,
+        by_inputs(weight, by_z) if wanted[0] else None,
+        by_weight(x, by_z, slots[1]) if wanted[1] else None,
         by_bias(by_z, slots[2]) if wanted[2] else None,
         by_u,
         by_d,
@@ -149,7 +148,8 @@ def _pass_back(g: list[Array | None], recurrent: Array, valid: list[Any], kept: 
         valid: for each place, which examples have data there.
         kept: of the pass.
         by_sums: is filled with the cotangents of the sums U h (+ d) of the gates, and after them with that of the
-            candidate's whole weighted sum, (length, examples, (GATES + 1) x units).
+            candidate's whole weighted sum, (examples, length, (GATES + 1) x units), in the order of the
+            pass.
     """
     units, n = kept.inner.shape[1:]
     by_h, through, part = np.zeros((3, units, n), by_sums.dtype)
@@ -168,7 +168,7 @@ def _pass_back(g: list[Array | None], recurrent: Array, valid: list[Any], kept: 
         np.multiply(by_candidate, reset, out=by_gates[2])
         if valid[t] is not True:
             np.copyto(by_gates, 0, where=~valid[t])
-        by_sums[t] = by_gates.reshape((GATES + 1) * units, n).T
+        by_sums[:, t] = by_gates.reshape((GATES + 1) * units, n).T
         if t:
             np.matmul(recurrent, by_gates[:GATES].reshape(GATES * units, n), out=part)
             np.add(through, part, out=by_h, where=valid[t])

@@ -129,15 +129,14 @@ def lstm_backward(
     """Return the cotangents of the wanted inputs, given that of the states."""
     x, weight, _, recurrent = of_one_type(x, weight, bias, recurrent)
     n, length, _ = x.shape
-    by_z = np.empty((length, n, GATES * len(recurrent)), x.dtype)
-    _pass_back(
-        by_outputs(g, length, sequences, backward), recurrent, valid_examples(mask, length, backward), kept, by_z
-    )
+    by_z = np.empty((n, length, GATES * len(recurrent)), x.dtype)
+    of_outputs, valid = by_outputs(g, length, sequences, backward), valid_examples(mask, length, backward)
+    _pass_back(of_outputs, recurrent, valid, kept, in_order(by_z, backward))
     return (
-        by_inputs(weight, by_z, backward) if wanted[0] else None,
-        by_weight(in_order(x, backward), by_z, slots[1]) if wanted[1] else None,
+        by_inputs(weight, by_z) if wanted[0] else None,
+        by_weight(x, by_z, slots[1]) if wanted[1] else None,
         by_bias(by_z, slots[2]) if wanted[2] else None,
-        by_recurrent(kept.states, by_z, slots[3]) if wanted[3] else None,
+        by_recurrent(kept.states, by_z, slots[3], backward) if wanted[3] else None,
     )
 
 
@@ -149,7 +148,8 @@ def _pass_back(g: list[Array | None], recurrent: Array, valid: list[Any], kept: 
         recurrent: U.
         valid: for each place, which examples have data there.
         kept: of the pass.
-        by_z: is filled with the cotangents of the weighted sums, (length, examples, GATES x units).
+        by_z: is filled with the cotangents of the weighted sums, (examples, length, GATES x units), in the order of
+            the pass.
     """
     units, n = kept.memories.shape[1:]
     by_h, by_memory = np.zeros((2, units, n), by_z.dtype)
@@ -171,7 +171,7 @@ def _pass_back(g: list[Array | None], recurrent: Array, valid: list[Any], kept: 
         if valid[t] is not True:
             np.copyto(by_gates, 0, where=~valid[t])
         by_sums = by_gates.reshape(GATES * units, n)
-        by_z[t] = by_sums.T
+        by_z[:, t] = by_sums.T
         if t:
             np.copyto(by_h, np.matmul(recurrent, by_sums, out=part), where=valid[t])
 

@@ -77,20 +77,28 @@ def by_outputs(g: Array, length: int, sequences: bool, backward: bool) -> list[A
     return [*[None] * (length - 1), g.T] if length else []
 
 
-def by_recurrent(states: Array, by_z: Array, slot: OutputSlot | None) -> Array:
-    """Return the gradient of U.
+def by_recurrent(states: Array, by_z: Array, slot: OutputSlot | None, backward: bool) -> Array:
+    """Return the gradient of U, of one product over all rows but one, each state beside what it has led to.
 
     Args:
         states: of all places (examples, length, units), in the order of the pass.
-        by_z: cotangents of the weighted sums that U takes part in, (length, examples, gates x units).
+        by_z: cotangents of the weighted sums that U takes part in, (examples, length, gates x units).
         slot: for the gradient.
+        backward: whether the pass goes from the last place to the first.
     """
-    return weight_gradient(time_first(states[:, :-1]), _rows(by_z[1:]), slot)
+    first = in_order(by_z, backward)[:, :1]  # not led to by the last state of the example before
+    held = first.copy()
+    first[:] = 0
+    before, rows = _rows(in_order(states, backward)), _rows(by_z)
+    pair = (before[1:], rows[:-1]) if backward else (before[:-1], rows[1:])
+    found = weight_gradient(*pair, slot)
+    first[:] = held
+    return found
 
 
 def by_weight(x: Array, by_z: Array, slot: OutputSlot | None) -> Array:
-    """Return the gradient of W, given the inputs in the order of the pass and the cotangents of its sums."""
-    return weight_gradient(time_first(x), _rows(by_z), slot)
+    """Return the gradient of W, given the inputs and the cotangents of its sums."""
+    return weight_gradient(_rows(x), _rows(by_z), slot)
 
 
 def by_bias(by_z: Array, slot: OutputSlot | None) -> Array:
@@ -98,15 +106,14 @@ def by_bias(by_z: Array, slot: OutputSlot | None) -> Array:
     return np.asarray(np.add.reduce(_rows(by_z), axis=0, out=slot and slot.array))
 
 
-def by_inputs(weight: Array, by_z: Array, backward: bool) -> Array:
+def by_inputs(weight: Array, by_z: Array) -> Array:
     """Return the cotangent of the inputs, (examples, length, channels), given that of the sums of W."""
-    length, examples, _ = by_z.shape
-    rows = np.matmul(_rows(by_z), weight.T).reshape(length, examples, len(weight))
-    return np.ascontiguousarray(in_order(rows.swapaxes(0, 1), backward))
+    rows: Array = np.matmul(_rows(by_z), weight.T)
+    return rows.reshape(*by_z.shape[:2], len(weight))
 
 
-def _rows(by_z: Array) -> Array:
-    return by_z.reshape(len(by_z) * by_z.shape[1], by_z.shape[2])
+def _rows(x: Array) -> Array:
+    return x.reshape(len(x) * x.shape[1], x.shape[2])
 
 
 def tangent_of_inputs(tangents: Sequence[Array | None], x: Array, weight: Array, backward: bool) -> Array:
