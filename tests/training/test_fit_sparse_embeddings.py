@@ -70,7 +70,6 @@ def test_gradients_by_rows_have_the_bits_of_whole_ones(alone):
     """The norm of a gradient is summed in another order, so that the first method, which clips it, is left out."""
     outcome = mpirun(1, DIGESTS, "flat")
     assert outcome.out.splitlines()[1:] == alone.splitlines()[1:]
-    assert outcome.out != alone
 
 
 @pytest.mark.slow
