@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from dbp.parallel.vectors.deal import BUCKET, GRAIN
+from dbp.parallel.vectors.deal import BUCKET, GRAIN, NODE_GRAIN
 
 CLUSTERS = (2, 8, 64, 256, 1024, 8192)  # hosts
 RANKS = (1, 64)  # of a host
@@ -47,13 +47,14 @@ class Model:
     def messages(self, hosts: int) -> float:
         """Return the most messages that a rank sends and receives.
 
-        A bucket is cut into a piece for each rank, of at least GRAIN elements. A host sends its part of a piece to the
-        host that finishes it and receives the sum; that host does the same with all others.
+        A bucket is cut into a piece for each host, of at least NODE_GRAIN elements, and such a piece into one for each
+        rank of a host, of at least GRAIN. A host sends its part of a piece to the host that finishes it and receives
+        the sum; that host does the same with all others.
         """
-        grains, ranks = BUCKET // GRAIN, hosts * self.ranks
-        pieces = -(-self.parameters // BUCKET) * min(grains, ranks)
-        own = -(-pieces // ranks)
-        return 2 * (hosts - 1) * (pieces / ranks + own)
+        homes = min(BUCKET // NODE_GRAIN, hosts)
+        pieces = -(-self.parameters // BUCKET) * homes * min(self.ranks, BUCKET // homes // GRAIN)
+        own = -(-pieces // (hosts * self.ranks))
+        return 2 * (hosts - 1) * (pieces / (hosts * self.ranks) + own)
 
     def causes(self, hosts: int, bandwidth: float, latency: float, slower: float = 1.0) -> dict[str, float]:
         """Return what a step waits for, in seconds: for the largest of them, and then for the scalars.

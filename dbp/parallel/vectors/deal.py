@@ -13,6 +13,7 @@ from dbp.parallel.ranks.nodes import Nodes
 from dbp.parallel.shards import parts
 
 GRAIN = 1024  # elements; parts of a vector begin at multiples of it, but for those of a bucket
+NODE_GRAIN = 8 * GRAIN  # for the parts of nodes: with smaller ones many nodes would exchange very many short messages
 BUCKET = 1 << 17  # elements that nodes exchange together, while backward computes the buckets before
 
 
@@ -48,7 +49,7 @@ class Deal:
 
     def _home(self, bucket: slice, node: int) -> slice:
         """Return the part of a bucket that a node finishes."""
-        return _cut(bucket, self.nodes.count, self._turned(bucket, self.nodes.count, node))
+        return _cut(bucket, self.nodes.count, self._turned(bucket, self.nodes.count, node), NODE_GRAIN)
 
     def _turned(self, bucket: slice, count: int, index: int) -> int:
         """Return which of `count` parts the index-th node, or rank, has: in each bucket another.
@@ -144,10 +145,10 @@ def shares(lengths: Sequence[int], count: int) -> list[list[int]]:
     return found
 
 
-def _cut(span: slice, count: int, index: int) -> slice:
-    """Return the index-th of `count` parts of a span, which begin at multiples of GRAIN."""
-    grains = parts(-(-(span.stop - span.start) // GRAIN), count, index)
-    start, stop = (min(span.start + grain * GRAIN, span.stop) for grain in (grains.start, grains.stop))
+def _cut(span: slice, count: int, index: int, grain: int = GRAIN) -> slice:
+    """Return the index-th of `count` parts of a span, which begin at multiples of a number of elements."""
+    grains = parts(-(-(span.stop - span.start) // grain), count, index)
+    start, stop = (min(span.start + edge * grain, span.stop) for edge in (grains.start, grains.stop))
     return slice(start, stop)
 
 

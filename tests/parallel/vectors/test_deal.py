@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbp.parallel.vectors.deal import GRAIN, Deal, Nodes, shares
+from dbp.parallel.vectors.deal import NODE_GRAIN, Deal, Nodes, shares
 
 
 @settings(max_examples=60)
@@ -28,8 +28,8 @@ def test_a_deal_gives_every_element_one_owner_and_messages_fit(sizes, size, buck
 
 def test_more_nodes_and_ranks_than_grains_of_a_bucket_have_the_same_share_of_all_buckets():
     nodes, ranks, grains = 8, 4, 2
-    size = nodes * ranks * grains * GRAIN
-    deals = [Deal(size, Nodes((ranks,) * nodes, rank), grains * GRAIN) for rank in range(nodes * ranks)]
+    size = nodes * ranks * grains * NODE_GRAIN
+    deals = [Deal(size, Nodes((ranks,) * nodes, rank), grains * NODE_GRAIN) for rank in range(nodes * ranks)]
     finished = [sum(p.stop - p.start for p in (deal.finished(run) for run in deal.buckets)) for deal in deals]
     assert {sum(finished[n * ranks : (n + 1) * ranks]) for n in range(nodes)} == {size // nodes}
     sent = [sum(len(deal.outgoing(run, node)) for run in deal.buckets for node in deal.others) for deal in deals]
