@@ -1,9 +1,10 @@
 """Blocks for attention over several heads: softmax(q k^T / sqrt(width)) v of each (Vaswani et al. 2017, section 3.2).
 
-The scores of some heads and some queries of one example are computed at a time, a tile that stays in the cache until
-what follows from it is computed, forward and backward. The tiles depend on lengths alone, so that an example has the
-same bits whatever others there are. Tiles do not contain keys that come after all of their queries, if attention is
-causal. As in Dao et al. 2022 the outputs are divided by the sums of the exponentials, not these themselves.
+The scores of some heads and some queries of an example are computed at a time, a tile that stays in the cache until
+what follows from it is computed, forward and backward; short examples are computed several at a time. The tiles depend
+on lengths alone, so that an example has the same bits whatever others there are. They do not contain keys that come
+after all of their queries, if attention is causal. As in Dao et al. 2022 the outputs are divided by the sums of the
+exponentials, not these themselves.
 
 A tile has a row for each key and a column for each query, as NumPy reduces columns faster than rows.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,7 +87,7 @@ class Tile(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Return the shape of the scores, (heads, keys, queries)."""
+        """Return the shape of the scores of an example, (heads, keys, queries)."""
         return self.heads.stop - self.heads.start, self.keys.stop, self.rows.stop - self.rows.start
 
 
@@ -154,34 +155,44 @@ class _Attention:
         return scratch.buffer(f"attention {name}", shape, self.q.dtype)
 
     def turned(self, name: str, x: Array, factor: Any) -> Array:
-        """Return some rows by head (heads, rows, width) as columns (heads, width, rows), times a factor of each."""
-        columns = x.swapaxes(1, 2)
+        """Return rows (..., rows, width) as columns (..., width, rows), times a factor."""
+        columns = x.swapaxes(-1, -2)
         found: Array = np.multiply(columns, factor, out=self.scratch(name, columns.shape))
         return found
 
-    def queries(self, example: int) -> Array:
-        """Return the queries of an example divided by the root of the width, as columns."""
-        return self.turned("queries", self.q[example], self.factor)
+    def examples(self) -> Iterator[tuple[slice, Array]]:
+        """Yield some examples, and their queries divided by the root of the width, as columns."""
+        count = max(1, TILE // max(1, self.size))
+        for start in range(0, len(self.q), count):
+            some = slice(start, min(start + count, len(self.q)))
+            yield some, self.turned("queries", self.q[some], self.factor)
 
-    def exponentials(self, example: int, queries: Array, tile: Tile, out: Array) -> Array:
-        """Fill an array with the exponentials of the scores of a tile less the largest of each query; return it.
+    def exponentials(self, some: slice, queries: Array, tile: Tile, kept: Array | None) -> Array:
+        """Return the exponentials of the scores of a tile less the largest of each query, (examples, *tile.shape).
 
         Args:
-            example: its number.
-            queries: of the example.
+            some: the examples.
+            queries: of the examples.
             tile: the tile.
-            out: the array.
+            kept: where to write those of all tiles, (all examples, scores); None for scratch memory.
         """
         heads, keys, rows = tile.shape
-        np.matmul(self.k[example, tile.heads, tile.keys], queries[tile.heads, :, tile.rows], out=out)
+        count = some.stop - some.start
+        e = self.scratch("scores", (count, *tile.shape)) if kept is None else _exponentials_of(kept, some, tile)
+        np.matmul(self.k[some, tile.heads, tile.keys], queries[:, tile.heads, :, tile.rows], out=e)
         if self._causal:
             first = min(keys, tile.rows.start) if self._skips else 0  # key that is hidden from any query
-            hidden = _later_keys(keys - first, rows, tile.rows.start - first, out.dtype)
-            out.reshape(heads, -1)[:, first * rows :] += hidden
+            hidden = _later_keys(keys - first, rows, tile.rows.start - first, e.dtype)
+            e.reshape(count, heads, -1)[..., first * rows :] += hidden
         if self._hidden is not None:
-            out += self._hidden[example]
-        out -= np.maximum.reduce(out, axis=1, keepdims=True)
-        return np.exp(out, out=out)
+            e += self._hidden[some, None]
+        e -= np.maximum.reduce(e, axis=2, keepdims=True)
+        return np.exp(e, out=e)
+
+
+def _exponentials_of(kept: Array, some: slice, tile: Tile) -> Array:
+    """Return the exponentials of a tile, a view of those of all tiles."""
+    return kept[some, tile.scores].reshape(some.stop - some.start, *tile.shape)
 
 
 # --- the fast version ----------------------------------------------------------------------------------------
@@ -203,14 +214,12 @@ def _attend(at: _Attention, y: Array, keep: bool) -> _Kept:
     """Fill y (examples, heads, rows, width) with the attended values."""
     inverses = np.empty((*at.q.shape[:3], 1), y.dtype)
     kept = np.empty((len(y), at.size), y.dtype) if keep and at.is_kept else None
-    for example in range(len(y)):
-        queries = at.queries(example)
+    for some, queries in at.examples():
         for tile in at.tiles:
-            rows, keys = (example, tile.heads, tile.rows), (example, tile.heads, tile.keys)
-            out = at.scratch("scores", tile.shape) if kept is None else kept[example, tile.scores].reshape(tile.shape)
-            e = at.exponentials(example, queries, tile, out)
+            rows, keys = (some, tile.heads, tile.rows), (some, tile.heads, tile.keys)
+            e = at.exponentials(some, queries, tile, kept)
             inverse = np.divide(1, np.ones(tile.shape[1], e.dtype) @ e, out=inverses[rows][..., 0])
-            np.matmul(e.swapaxes(1, 2), at.v[keys], out=y[rows])
+            np.matmul(e.swapaxes(2, 3), at.v[keys], out=y[rows])
             y[rows] *= inverse[..., None]
     return _Kept(inverses, kept)
 
@@ -218,23 +227,22 @@ def _attend(at: _Attention, y: Array, keep: bool) -> _Kept:
 def _pull_back(at: _Attention, g: Array, y: Array, kept: _Kept, by: Sequence[Array]) -> None:
     """Fill `by` with the cotangents of queries, keys and values, given that of the attended values y; all by head."""
     by_q, by_k, by_v = by
-    for example in range(len(y)):
-        queries = at.queries(example)
+    for some, queries in at.examples():
         for tile in at.tiles:
-            rows, keys = (example, tile.heads, tile.rows), (example, tile.heads, tile.keys)
+            rows, keys = (some, tile.heads, tile.rows), (some, tile.heads, tile.keys)
             if kept.exponentials is None:
-                e = at.exponentials(example, queries, tile, at.scratch("scores", tile.shape))
+                e = at.exponentials(some, queries, tile, None)
             else:
-                e = kept.exponentials[example, tile.scores].reshape(tile.shape)
+                e = _exponentials_of(kept.exponentials, some, tile)
             share = np.multiply(g[rows], kept.inverses[rows], out=at.scratch("share", g[rows].shape))
-            slope = np.matmul(at.v[keys], at.turned("columns", share, 1), out=at.scratch("slope", tile.shape))
-            slope -= np.vecdot(share, y[rows])[:, None]
+            slope = np.matmul(at.v[keys], at.turned("columns", share, 1), out=at.scratch("slope", e.shape))
+            slope -= np.vecdot(share, y[rows])[:, :, None]
             slope *= e
-            np.matmul(slope.swapaxes(1, 2), at.k[keys], out=by_q[rows])
+            np.matmul(slope.swapaxes(2, 3), at.k[keys], out=by_q[rows])
             _sum_over_queries(slope, at.q[rows], by_k, keys, tile)
             _sum_over_queries(e, share, by_v, keys, tile)
-        by_q[example] *= at.factor
-        by_k[example] *= at.factor
+        by_q[some] *= at.factor
+        by_k[some] *= at.factor
 
 
 def _sum_over_queries(e: Array, x: Array, into: Array, keys: Any, tile: Tile) -> None:
