@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-PIECE = 1 << 14  # elements of a piece; a few such arrays fit the L2 cache of a core
+PIECE = 1 << 15  # elements of a piece; a few such arrays fit the L2 cache of a core
 
 
 def row_pieces(rows: int, width: int) -> Iterator[slice]:
