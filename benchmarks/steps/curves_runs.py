@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from dbp_versions import versions_of
 
-import dbp
 from dbp.config.settings import Settings
 from dbp.config.toml import settings_from
 from dbp.parallel import blas_threads, world
@@ -117,8 +117,8 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="write images and initial weights to this file, and train nothing")
     args = parser.parse_args()
     comm, settings = world(), settings_of(args.run, args.examples)
-    with blas_threads(1) as blas:
-        versions = {"dbp": dbp.__version__, "numpy": np.__version__, "MPI": comm.description, "numpy BLAS": blas}
+    with blas_threads(1):
+        versions = versions_of(comm)
     with start_run(settings, comm, Start(fresh=True, quiet=True)) as (run, saver, display):
         if args.start:
             images = run.sources.train.read(slice(0, args.examples)).inputs

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import numpy as np
 from cases import CASES, CLASSES, TOKENS, Case
 from dbp_layers import layers_of
+from dbp_versions import versions_of
 from measure import Report, Step, take_first_steps
 
-import dbp
 from dbp import optim
 from dbp.autodiff.blocks.dense import PIECE
 from dbp.config.settings import Settings
@@ -125,8 +125,8 @@ def add(report: Report, name: str, step: Step, run: Run) -> None:
 def main() -> None:
     """Measure, or profile, each case in turn."""
     report, comm = Report(__doc__), world()
-    with blas_threads(1) as blas:
-        report.versions = {"dbp": dbp.__version__, "numpy": np.__version__, "MPI": comm.description, "numpy BLAS": blas}
+    with blas_threads(1):
+        report.versions = versions_of(comm)
     if report.args.memory:
         in_training(CASES["mlp-small"], comm, lambda step, _run: take_first_steps(step))
     report.start_counting_memory()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from dbp_versions import versions_of
 from embedding_case import CLASSES, EMBEDDINGS, EXAMPLES, UNITS, WORDS, EmbeddingCase
 from measure import Report
 
-import dbp
 from dbp import nn, optim
 from dbp.config.settings import Settings
 from dbp.parallel import blas_threads, world
@@ -32,8 +32,8 @@ def settings_of(case: EmbeddingCase) -> Settings:
 def main() -> None:
     """Measure each case in turn."""
     report, comm = Report(__doc__, EMBEDDINGS.__getitem__), world()
-    with blas_threads(1) as blas:
-        report.versions = {"dbp": dbp.__version__, "MPI": comm.description, "numpy BLAS": blas}
+    with blas_threads(1):
+        report.versions = versions_of(comm)
         for name, case in report.cases.items():
             with start_run(settings_of(case), comm, Start(fresh=True, quiet=True)) as (run, _, _):
                 batch = run.next_batch()

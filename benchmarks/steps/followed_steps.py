@@ -12,9 +12,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 from cases import Case
 from dbp_steps import settings_of
+from dbp_versions import versions_of
 from measure import Report, Step, Watch, repetition, take_first_steps
 
 import dbp
@@ -93,9 +93,9 @@ def compare(case: Case, comm: Communicator, folder: Path, repeats: int) -> dict[
 def main() -> None:
     """Compare each case in turn."""
     report, comm = Report(__doc__), world()
-    with blas_threads(1) as blas, tempfile.TemporaryDirectory() as own:
+    with blas_threads(1), tempfile.TemporaryDirectory() as own:
         folder = Path(comm.broadcast(own))
-        report.versions = {"dbp": dbp.__version__, "numpy": np.__version__, "MPI": comm.description, "numpy BLAS": blas}
+        report.versions = versions_of(comm)
         for name, case in report.cases.items():
             for variant, row in compare(case, comm, folder / name, report.args.repeats).items():
                 report.results.setdefault(variant, {})[name] = row

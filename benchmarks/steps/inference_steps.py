@@ -11,6 +11,7 @@ import numpy as np
 from cases import RANKS, Case
 from dbp_layers import layers_of
 from dbp_steps import data_of
+from dbp_versions import versions_of
 from measure import Report, Step
 from passes import EVALUATE, FILE, Pass
 
@@ -56,8 +57,8 @@ def main() -> None:
     """Measure each pass in turn."""
     report, comm = Report(__doc__, Pass.of), world()
     variant = "dbp" if comm.size > 1 else "one rank"
-    with blas_threads(1) as blas:
-        report.versions = {"dbp": dbp.__version__, "numpy": np.__version__, "MPI": comm.description, "numpy BLAS": blas}
+    with blas_threads(1):
+        report.versions = versions_of(comm)
     models: dict[str, dbp.TrainedModel] = {}
     for name, one in report.cases.items():
         if one.name not in models:

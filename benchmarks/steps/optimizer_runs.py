@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from dbp_versions import versions_of
 
-import dbp
 from dbp.config.data import Data
 from dbp.config.settings import Settings
 from dbp.config.toml import settings_from
@@ -146,8 +146,8 @@ def main() -> None:
     args = parser.parse_args()
     problem = deep_autoencoder(args.images, args.examples) if args.images else digits_autoencoder()
     comm, results = world(), {}
-    with blas_threads(1) as blas:
-        versions = {"dbp": dbp.__version__, "numpy": np.__version__, "MPI": comm.description, "numpy BLAS": blas}
+    with blas_threads(1):
+        versions = versions_of(comm)
     if "scipy" in {table["optimizer"]["kind"] for table in args.runs.values()}:
         import scipy.optimize  # noqa: F401  which takes a second at its first import
     for name, table in args.runs.items():

@@ -12,9 +12,9 @@ from unittest import mock
 
 from cases import CASES, Case
 from dbp_steps import in_training
+from dbp_versions import versions_of
 from measure import Report, Step
 
-import dbp
 from dbp.parallel import SumBuffer, blas_threads, world
 from dbp.parallel.sums import shared_buffers
 from dbp.run.run import Run
@@ -68,8 +68,8 @@ def in_turn() -> Iterator[None]:
 def main() -> None:
     """Measure each case in both orders."""
     report, comm = Report(__doc__, Cut.of), world()
-    with blas_threads(1) as blas:
-        report.versions = {"dbp": dbp.__version__, "MPI": comm.description, "numpy BLAS": blas}
+    with blas_threads(1):
+        report.versions = versions_of(comm)
         for name, cut in report.cases.items():
             for variant, order in (("tree", contextlib.nullcontext()), ("in turn", in_turn())):
 
