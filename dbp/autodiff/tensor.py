@@ -31,11 +31,15 @@ class ShapeError(ValueError):
     """An operation on inputs whose shapes do not fit."""
 
 
+def _nobody_waits(start: int) -> None:
+    """Do nothing with the number of the first element from which on all are final."""
+
+
 class OutputSlot(NamedTuple):
     """A caller's array for a cotangent, to be filled from its end to its start."""
 
     array: Array
-    on_ready: Callable[[int], None]  # called with i as soon as all elements from i on are final
+    on_ready: Callable[[int], None] = _nobody_waits  # called with i as soon as all elements from i on are final
 
 
 class PlannedNode(NamedTuple):

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from dbp.autodiff import fast_convolution
-from dbp.autodiff.fast_convolution import columns, scratch, volumes, winograd
+from dbp.autodiff import fast_convolution, scratch
+from dbp.autodiff.fast_convolution import columns, volumes, winograd
 
 RANDOM = np.random.default_rng(7)
 PLAIN = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "relu": False, "pool": 0}

@@ -5,16 +5,15 @@ Both are computed piece by piece, while a piece is in the cache. The derivative 
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from dbp.autodiff import scratch
 from dbp.autodiff.blocks.block import Block
-from dbp.autodiff.blocks.pieces import row_pieces
-from dbp.autodiff.fast_convolution import scratch
+from dbp.autodiff.pieces import row_pieces
 from dbp.autodiff.primitives import gelu, relu, sigmoid, silu, tanh
 from dbp.autodiff.primitives.error_function import erfc
 from dbp.autodiff.tensor import OutputSlot, Value
@@ -48,20 +47,19 @@ def _like(name: str, x: Array) -> Array:
     return scratch.buffer(f"activation {name}", x.shape, x.dtype)
 
 
-@functools.lru_cache(maxsize=8)
-def _zeros(size: int, dtype: Any) -> Array:
-    """Return zeros to compare with, as NumPy is three times slower with a number."""
-    return np.zeros(size, dtype)
+def relu_in_place(z: Array) -> None:
+    """Replace the elements of a contiguous piece by ReLU of them."""
+    np.maximum(z, scratch.zeros(z.shape, z.dtype), out=z)
 
 
 def _apply_relu(z: Array, slope: Array | None) -> None:
-    np.maximum(z, _zeros(z.size, z.dtype).reshape(z.shape), out=z)
+    relu_in_place(z)
     if slope is not None:
         _slope_of_relu(z, slope)
 
 
 def _slope_of_relu(y: Array, slope: Array) -> None:
-    slope[...] = np.greater(y, _zeros(y.size, y.dtype).reshape(y.shape))
+    slope[...] = np.greater(y, scratch.zeros(y.shape, y.dtype))
 
 
 def _apply_tanh(z: Array, slope: Array | None) -> None:

@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dbp.autodiff import scratch
 from dbp.autodiff.blocks.block import Block
-from dbp.autodiff.fast_convolution import scratch
+from dbp.autodiff.pieces import row_pieces
 from dbp.autodiff.primitives import reshape, softmax, split, sum_, transpose
 from dbp.autodiff.tensor import OutputSlot, Value
 from dbp.types import Array
@@ -162,9 +163,7 @@ class _Attention:
 
     def examples(self) -> Iterator[tuple[slice, Array]]:
         """Yield some examples, and their queries divided by the root of the width, as columns."""
-        count = max(1, TILE // max(1, self.size))
-        for start in range(0, len(self.q), count):
-            some = slice(start, min(start + count, len(self.q)))
+        for some in row_pieces(len(self.q), self.size, TILE):
             yield some, self.turned("queries", self.q[some], self.factor)
 
     def exponentials(self, some: slice, queries: Array, tile: Tile, kept: Array | None) -> Array:

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dbp.autodiff.blocks.activations import relu_in_place
 from dbp.autodiff.blocks.block import Block
 from dbp.autodiff.blocks.channels import ChannelSums, long_rows, on_channels, on_rows, pieces
 from dbp.autodiff.blocks.normalization import OtherParts, normalize
 from dbp.autodiff.fast_convolution.epilogue import gate
-from dbp.autodiff.fast_convolution.scratch import buffer
 from dbp.autodiff.primitives import relu
+from dbp.autodiff.scratch import buffer
 from dbp.autodiff.tensor import OutputSlot, Value
 from dbp.types import Array
 
@@ -119,13 +120,12 @@ def _forward(
     center, rest = _center_and_rest(mean, inverse, target)
     slope = scale * inverse
     factor, offset = (on_rows(vector, target) for vector in (slope, shift - rest * slope))
-    zeros = np.zeros_like(factor)  # NumPy is three times slower with a scalar
     for piece in pieces(target):
         part, n = target[piece], piece.stop - piece.start
         np.multiply(_distance(source[piece], center, part), factor[:n], out=part)
         part += offset[:n]
         if relu_after:
-            np.maximum(part, zeros[:n], out=part)
+            relu_in_place(part)
     return y, (mean, inverse)
 
 

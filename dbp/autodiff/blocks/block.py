@@ -92,12 +92,8 @@ class Block(Recomputed):
 
         def backward(g: Array, targets: Sequence[Array | None]) -> None:
             wanted = [target is not None for target in targets]
-            slots = [None if target is None else OutputSlot(target, _nobody_waits) for target in targets]
+            slots = [None if target is None else OutputSlot(target) for target in targets]
             write_parts(self._backward(g, *computed, wanted, slots, *inputs, **options), targets)
             computed[:] = None, None
 
         return PlannedNode(forward, backward, [True] * len(inputs))
-
-
-def _nobody_waits(start: int) -> None:
-    """Ignore that the elements from one on are final."""

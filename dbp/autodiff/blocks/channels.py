@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from dbp.autodiff.pieces import row_pieces
 from dbp.types import Array
 
 LONG = 2048  # elements of a long row, at most, unless there are as many channels
@@ -33,14 +34,9 @@ def long_rows(x: Array, channels: int) -> Array:
 
 def on_rows(vector: Array, matrix: Array) -> Array:
     """Return a vector of channels repeated on all rows of a piece of the matrix, in its dtype."""
-    rows = min(len(matrix), _long_rows_of_piece(matrix))
+    rows = next(pieces(matrix), slice(0, 0)).stop
     repeated = matrix.shape[1] // max(1, vector.size) * rows
     return np.tile(vector.astype(matrix.dtype, copy=False), repeated).reshape(rows, matrix.shape[1])
-
-
-def _long_rows_of_piece(matrix: Array) -> int:
-    long: int = matrix.shape[1]
-    return max(1, PIECE // max(1, long))
 
 
 def on_channels(weights: Array, matrix: Array) -> Array:
@@ -50,10 +46,8 @@ def on_channels(weights: Array, matrix: Array) -> Array:
 
 
 def pieces(matrix: Array) -> Iterator[slice]:
-    """Yield the long rows of each piece."""
-    step = _long_rows_of_piece(matrix)
-    for start in range(0, len(matrix), step):
-        yield slice(start, min(start + step, len(matrix)))
+    """Return the slices of the long rows of each piece."""
+    return row_pieces(len(matrix), matrix.shape[1], PIECE)
 
 
 class ChannelSums:

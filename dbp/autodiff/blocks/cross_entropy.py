@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dbp.autodiff.blocks.block import Block, Options
-from dbp.autodiff.blocks.pieces import row_pieces
+from dbp.autodiff.pieces import row_pieces
 from dbp.autodiff.primitives import log_softmax, pick, reshape
 from dbp.autodiff.primitives.shapes import rows_of
 from dbp.autodiff.tensor import OutputSlot, PlannedNode, Value, write_parts

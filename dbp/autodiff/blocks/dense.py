@@ -8,7 +8,7 @@ import numpy as np
 
 from dbp.autodiff.blocks.activations import FUSED, Fused, times_slope
 from dbp.autodiff.blocks.block import Block, Options
-from dbp.autodiff.blocks.pieces import row_pieces
+from dbp.autodiff.pieces import row_pieces
 from dbp.autodiff.primitives import reshape
 from dbp.autodiff.primitives.shapes import rows_of
 from dbp.autodiff.tensor import OutputSlot, PlannedNode, Value
@@ -94,7 +94,7 @@ def _bias_gradient(gz: Array, slot: OutputSlot | None) -> Array:
 
 def weight_gradient(x: Array, gz: Array, slot: OutputSlot | None) -> Array:
     """Return x^T gz, computed from its last rows to its first: the last can be sent while the others are computed."""
-    array, on_ready = slot or OutputSlot(np.empty((x.shape[1], gz.shape[1]), np.result_type(x, gz)), lambda start: None)
+    array, on_ready = slot or OutputSlot(np.empty((x.shape[1], gz.shape[1]), np.result_type(x, gz)))
     for rows in _pieces(x.shape[1], gz.shape[1]):
         np.matmul(x[:, rows].T, gz, out=array[rows])
         if rows.start:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dbp.autodiff import scratch
 from dbp.autodiff.blocks.block import Block
-from dbp.autodiff.blocks.pieces import row_pieces
-from dbp.autodiff.fast_convolution import scratch
+from dbp.autodiff.pieces import row_pieces
 from dbp.autodiff.primitives import mean, reshape, sqrt, square
 from dbp.autodiff.primitives.shapes import keepdims_shape, rows_of
 from dbp.autodiff.tensor import OutputSlot, Value

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dbp.autodiff.blocks.block import Block
-from dbp.autodiff.blocks.pieces import row_pieces
+from dbp.autodiff.pieces import row_pieces
 from dbp.autodiff.primitives import mean, square
 from dbp.autodiff.tensor import OutputSlot, Value
 from dbp.types import Array

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from dbp.autodiff.fast_convolution.epilogue import Activation, drop_cut_off, masked, maximum, scatter_to_maxima, windows
-from dbp.autodiff.fast_convolution.scratch import buffer
+from dbp.autodiff.pieces import row_pieces
+from dbp.autodiff.scratch import buffer
 from dbp.types import Array
 
 Pair = tuple[int, int]
@@ -67,10 +68,8 @@ class Columns:
         return self.high // self.scale, self.wide // self.scale
 
     def groups(self, images: int) -> Iterator[slice]:
-        """Yield which of so many images are in each group of rounds."""
-        together = max(1, self.pixels // max(1, self.high * self.wide))
-        for image in range(0, images, together):
-            yield slice(image, min(image + together, images))
+        """Return which of so many images are in each group of rounds."""
+        return row_pieces(images, self.high * self.wide, self.pixels)
 
     def bands(self, images: slice) -> Iterator[slice]:
         """Yield the output rows of each round: all rows for several images, without those that the pooling drops."""

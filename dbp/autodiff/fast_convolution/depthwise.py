@@ -18,7 +18,8 @@ from numpy.lib.stride_tricks import as_strided
 
 from dbp.autodiff.fast_convolution.epilogue import Activation, masked
 from dbp.autodiff.fast_convolution.padding import overlap
-from dbp.autodiff.fast_convolution.scratch import buffer
+from dbp.autodiff.pieces import row_pieces
+from dbp.autodiff.scratch import buffer
 from dbp.types import Array
 
 Lengths = tuple[int, ...]
@@ -104,10 +105,10 @@ class TappedRows:
         """Yield the images and positions along the first axis of each round: all of them, or a band of one image."""
         positions = self.geometry.positions
         image = math.prod(self._padded(positions)) * self.channels * self.x.itemsize
-        images = max(1, ROUND_BYTES // max(1, image))
         band = max(1, min(positions[0], positions[0] * ROUND_BYTES // max(1, image)))
-        for first, start in itertools.product(range(0, len(self.x), images), range(0, positions[0], band)):
-            yield slice(first, min(first + images, len(self.x))), slice(start, min(start + band, positions[0]))
+        groups, starts = row_pieces(len(self.x), image, ROUND_BYTES), range(0, positions[0], band)
+        for images, start in itertools.product(groups, starts):
+            yield images, slice(start, min(start + band, positions[0]))
 
     def piecewise(self, shape: Lengths) -> Lengths:
         """Return the shape, with the pieces of rows apart, of outputs (examples, *positions, channels)."""
@@ -219,9 +220,7 @@ def backward(
     dx = np.empty(x.shape, x.dtype) if wanted else None
     dw = np.zeros(w.shape, x.dtype) if weights else None
     db = np.zeros(channels, x.dtype) if bias else None
-    images = max(1, GROUP_BYTES * len(g) // max(1, g.nbytes))
-    for start in range(0, len(x), images):
-        some = slice(start, start + images)
+    for some in row_pieces(len(x), g.nbytes // max(1, len(g)), GROUP_BYTES):
         before = masked(g[some], y[some], relu)
         if dx is not None:
             _pull_back(before, w, geometry, dx[some])

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dbp.autodiff.fast_convolution.scratch import buffer
+from dbp.autodiff.scratch import buffer
 from dbp.types import Array
 
 NOWHERE = np.uint8(255)  # the place of a maximum that ReLU cut off

@@ -13,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from dbp.autodiff.fast_convolution.scratch import buffer
 from dbp.autodiff.fast_convolution.winograd import transforms
+from dbp.autodiff.scratch import buffer
 from dbp.types import Array
 
 POINTS = (0.0, 0.75, -0.75, 1.5)  # of interpolation, besides infinity; exact in binary, as their products

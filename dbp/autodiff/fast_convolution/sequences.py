@@ -19,7 +19,8 @@ import numpy as np
 from dbp.autodiff.fast_convolution.epilogue import Activation, drop_cut_off, masked, maximum, scatter_to_maxima
 from dbp.autodiff.fast_convolution.filtering import OUT, Filtering, filters
 from dbp.autodiff.fast_convolution.padding import overlap
-from dbp.autodiff.fast_convolution.scratch import buffer
+from dbp.autodiff.pieces import row_pieces
+from dbp.autodiff.scratch import buffer
 from dbp.types import Array
 
 Pair = tuple[int, int]
@@ -88,7 +89,7 @@ class Layout(NamedTuple):
 
     def groups(self, x: Array, outputs: int) -> Iterator[slice]:
         """Yield the examples of each group."""
-        return _in_steps(len(x), GROUP_BYTES, self.dilation * self.places * (self.width + outputs) * x.itemsize)
+        return row_pieces(len(x), self.dilation * self.places * (self.width + outputs) * x.itemsize, GROUP_BYTES)
 
     def parts(self) -> Iterator[tuple[int, slice, slice]]:
         """Yield each sequence of an example, its places in the padded sequences, and these places of x."""
@@ -157,13 +158,6 @@ def _correlated(places: Array, kernel: Array) -> Array:
     return found
 
 
-def _in_steps(count: int, most: int, each: int) -> Iterator[slice]:
-    """Yield slices of so many examples together as have `most` bytes, one at least."""
-    step = max(1, most // max(1, each))
-    for first in range(0, count, step):
-        yield slice(first, min(first + step, count))
-
-
 def _windows(z: Array, pool: int) -> list[Array]:
     """Return `pool` views of z (examples, outputs, K), each with one place of every complete window of the pooling."""
     return [z[:, i : z.shape[1] // pool * pool : pool] for i in range(pool)]
@@ -181,7 +175,7 @@ def forward(
     for group in layout.groups(x, outputs):
         found = filtering.places(_correlated(filtering.inputs(layout.padded(x[group])), kernel))
         group_y, group_maxima = y[group], maxima[group]
-        for some in _in_steps(len(group_y), PIECE_BYTES, layout.outputs * outputs * x.itemsize):
+        for some in row_pieces(len(group_y), layout.outputs * outputs * x.itemsize, PIECE_BYTES):
             z, piece = layout.by_sequence(found)[some], group_y[some]
             if pool:
                 maximum(_windows(z[:, 0, : layout.outputs], pool), piece[:, 0], group_maxima[some, 0])
@@ -238,7 +232,7 @@ def _cotangent(g: Array, y: Array, maxima: Array | None, layout: Layout, relu: b
     memory = buffer("cotangent", (len(g) * layout.dilation * layout.places + ahead, outputs), g.dtype)
     memory[:ahead] = 0
     sequences = layout.by_sequence(memory[ahead:])
-    for some in _in_steps(len(g), PIECE_BYTES, layout.outputs * outputs * g.itemsize):
+    for some in row_pieces(len(g), layout.outputs * outputs * g.itemsize, PIECE_BYTES):
         piece = sequences[some]
         if maxima is not None:
             whole = layout.outputs // pool * pool

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from dbp.autodiff.fast_convolution.epilogue import Activation, drop_cut_off, masked, maximum, scatter_to_maxima, windows
-from dbp.autodiff.fast_convolution.scratch import buffer
+from dbp.autodiff.scratch import buffer
 from dbp.types import Array
 
 OUT = 4  # outputs of a tile along one axis

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import dbp.autodiff as ad
-from dbp.autodiff.blocks import pieces
+from dbp.autodiff import pieces
 from dbp.autodiff.blocks.activations import FUSED
 
 X = 3 * np.random.default_rng(0).standard_normal((6, 7))

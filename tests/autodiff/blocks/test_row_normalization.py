@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import dbp.autodiff as ad
-from dbp.autodiff.blocks import pieces
+from dbp.autodiff import pieces
 from tests.autodiff.derivatives import check_second_order
 
 RNG = np.random.default_rng(0)
