@@ -17,7 +17,7 @@ LINKS = {"1 Gbit/s": (1e9, 100e-6), "10 Gbit/s": (1e10, 30e-6), "100 Gbit/s": (1
 # Each host tells all others a few scalars in a step, and MPI_Iallgatherv sends them one by one: example weight, loss,
 # metrics and requests to stop.
 SCALAR_BYTES, SCALAR_SECONDS = 64, 1e-6  # of one host's: their bytes, and the work of sending and receiving them
-PUBLISHED = "CosmoFlow (Mathuriya et al. 2018): 0.77 on 8192 nodes of one rank, in TensorFlow with Cray's allreduce"
+PUBLISHED = "CosmoFlow (Mathuriya et al. 2018): 0.77 on 8192 nodes, in TensorFlow with Cray's plugin for allreduce"
 
 
 @dataclass(frozen=True)
