@@ -1,6 +1,7 @@
-"""A block for normalization: (x - mean) / sqrt(variance + epsilon) scale + shift.
+"""A block for normalization over any axes: (x - mean) / sqrt(variance + epsilon) scale + shift.
 
-The moments may be those of more elements than this x has, of which other parts have the rest; see OtherParts.
+Its specification is that of batch normalization too, whose moments may be those of more elements than this x has, of
+which other parts have the rest; see OtherParts.
 """
 
 from __future__ import annotations
@@ -30,16 +31,14 @@ class OtherParts(NamedTuple):
     weight: float
 
 
-def _total(x: Value, axes: tuple[int, ...], weights: Array | None, others: OtherParts | None = None) -> Any:
+def _total(x: Value, axes: tuple[int, ...], weights: Array | None) -> Any:
     """Return what the elements over some axes count together; those axes of weights stay at length one."""
-    if others is not None:
-        return others.weight
     if weights is None:
         return max(1, math.prod(np.shape(x)[axis] for axis in axes))
     return np.add.reduce(weights, axis=axes, keepdims=True)
 
 
-def moments_of(x: Array, axes: tuple[int, ...], weights: Array | None = None) -> tuple[Array, Array]:
+def _moments_of(x: Array, axes: tuple[int, ...], weights: Array | None = None) -> tuple[Array, Array]:
     """Return mean and variance over some axes, which stay at length one.
 
     Args:
@@ -63,10 +62,19 @@ def normalize(
     axes: tuple[int, ...],
     epsilon: float,
     weights: Array | None = None,
-    moments: Any = None,  # noqa: ARG001
     others: OtherParts | None = None,
 ) -> Value:
-    """Return the specification of the block, composed of primitives."""
+    """Return (x - mean) / sqrt(variance + epsilon) scale + shift, composed of primitives.
+
+    Args:
+        x: the elements.
+        scale: broadcast to the elements.
+        shift: likewise.
+        axes: to take the moments over.
+        epsilon: added to the variance.
+        weights: how much each element counts, with the length of x along these axes, else 1; by default all the same.
+        others: the other parts of what is normalized together; None without any.
+    """
     shape = keepdims_shape(x, axes)
 
     def mean_of(values: Value) -> Value:
@@ -89,10 +97,8 @@ def _normalize_forward(
     axes: tuple[int, ...],
     epsilon: float,
     weights: Array | None = None,
-    moments: Any = None,
-    others: OtherParts | None = None,  # noqa: ARG001
 ) -> tuple[Array, Any]:
-    center, variance = moments or moments_of(x, axes, weights)
+    center, variance = _moments_of(x, axes, weights)
     inverse = 1 / np.sqrt(variance + epsilon)
     y = x - center
     y *= inverse
@@ -113,8 +119,6 @@ def _normalize_backward(
     axes: tuple[int, ...],
     epsilon: float,  # noqa: ARG001
     weights: Array | None = None,
-    moments: Any = None,  # noqa: ARG001
-    others: OtherParts | None = None,
 ) -> Sequence[Array | None]:
     """Return the gradients of Ioffe and Szegedy 2015, section 3; the normalized x is computed again, not kept."""
     center, inverse = kept
@@ -125,13 +129,11 @@ def _normalize_backward(
     by_shift = unbroadcast(g, shift) if wanted[2] else None
     if not wanted[0]:
         return None, by_scale, by_shift
-    total = _total(x, axes, weights, others)
+    total = _total(x, axes, weights)
     product *= scale
     product_sum = np.add.reduce(product, axis=axes, keepdims=True)
     by_x = np.multiply(g, scale, out=product)
     sum_by_x = np.add.reduce(by_x, axis=axes, keepdims=True)
-    if others is not None:
-        product_sum, sum_by_x = others.total(np.stack([product_sum, sum_by_x]))
     normal *= product_sum / -total
     normal -= sum_by_x / total
     if weights is not None:
