@@ -19,6 +19,7 @@ from dbp.types import Array
 Lengths = tuple[int, ...]
 
 MAX_POOL = epilogue.MAX_POOL
+IMAGE_AXES = 2  # that a window slides along
 VOLUME_AXES = 5  # of the weights of volumes
 MIN_CHANNELS = 16  # of the input; with fewer, the small products of the transforms are slow
 MIN_TILES = 64  # with fewer, transforming the weights takes longer than the products it saves
@@ -49,7 +50,7 @@ def fuses_pool(x: Lengths, w: Lengths, window: dict[str, Any], groups: int, pool
         groups: of the channels.
         pool: lengths of the pooling's windows.
     """
-    if len(w) == VOLUME_AXES or max(pool) > MAX_POOL or is_depthwise(w, groups):
+    if len(pool) != IMAGE_AXES or max(pool) > MAX_POOL or is_depthwise(w, groups):
         return False
     return pool[0] == pool[1] or (pool[0] == 1 and sequences.fits(x, w, **window, pool=pool[1]))
 

@@ -115,6 +115,15 @@ def test_the_error_is_that_of_float32(lengths, size, groups, inputs, outputs):
         np.testing.assert_allclose(one, other, atol=1e-5 * np.abs(other).max())
 
 
+def test_pooling_along_one_axis_is_that_of_images_of_height_one():
+    random = np.random.default_rng(2)
+    x, w, b = random.standard_normal((2, 9, 3)), random.standard_normal((3, 3, 4)), random.standard_normal(4)
+    y = ad.convolution_block(x, w, b, ad.Window((3,)), relu_after=True, pool=(2,))
+    images = ad.convolution_block(x[:, None], w[None], b, ad.Window((1, 3)), relu_after=True, pool=(1, 2))
+    assert y.shape == (2, 3, 4)
+    np.testing.assert_allclose(y, images[:, 0], rtol=1e-12, atol=1e-14)
+
+
 @pytest.mark.parametrize(("groups", "inputs"), [(12, 1), (3, 4), (1, 12)])
 @pytest.mark.parametrize("height", [1, 6])
 def test_results_do_not_depend_on_other_calls_or_on_memory(groups, inputs, height):
