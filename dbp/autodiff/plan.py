@@ -68,16 +68,19 @@ class Plan:
         for compute in self._forward:
             compute()
 
-    def backward(self, cotangent: Array, into: Sequence[Array]) -> None:
+    def backward(self, cotangent: Array, into: Sequence[Array], again: bool = True) -> None:
         """Write the cotangents of the leaves, after forward().
 
         Args:
             cotangent: of the end.
             into: an array for each leaf. Calls are faster if it is the same list as in an earlier one.
+            again: False if no later call has this list, so that the plan need not keep it.
         """
         self._cotangent[...] = cotangent
         for call, g, targets in self._backward.into(into):
             call(g, targets)
+        if not again:
+            self._backward.forget(into)
 
 
 def _check(end: Tensor, leaves: Sequence[Tensor], nodes: Sequence[Tensor]) -> None:
@@ -215,6 +218,10 @@ class _BackwardCalls:
             ]
             found = self._bound[id(arrays)] = arrays, calls
         return found[1]
+
+    def forget(self, arrays: Sequence[Array]) -> None:
+        """Forget the calls that write to these arrays."""
+        del self._bound[id(arrays)]
 
 
 def _add_to(part: Array, targets: Sequence[Array]) -> None:

@@ -76,16 +76,16 @@ class PlannedPass:
         """Compute losses and outputs."""
         self._plan.forward((shard.inputs, shard.targets))
 
-    def backward(self, shard: Shard, into: Sequence[Array]) -> None:
-        """Write the gradient of the loss sum by each parameter, after forward()."""
+    def backward(self, shard: Shard, into: Sequence[Array], again: bool = True) -> None:
+        """Write the gradient of the loss sum by each parameter, after forward(); see Plan.backward()."""
         weights: Array | None = shard.example_weights
-        self._plan.backward(self._cotangent if weights is None else weights, into)
+        self._plan.backward(self._cotangent if weights is None else weights, into, again)
 
     def agrees(self, shard: Shard, losses: Tensor, outputs: Tensor, gradient: Sequence[Array]) -> bool:
         """Return True if the plan computes, to the last bit, what the ordinary pass of a shard has computed."""
         found = [np.empty_like(array) for array in gradient]
         self.forward(shard)
-        self.backward(shard, found)
+        self.backward(shard, found, again=False)  # else the plan would keep a copy of the gradient
         pairs = zip([self.losses, self.outputs, *found], [losses.value, outputs.value, *gradient], strict=True)
         return all(one.tobytes() == other.tobytes() for one, other in pairs)
 

@@ -1,5 +1,7 @@
 """Plans: the bits of the ordinary passes for other numbers, and what cannot be planned."""
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -115,3 +117,14 @@ def test_a_constant_stays_as_it_is():
     plan = ad.Plan(end, list(leaves.values()), [x, y], [constant])
     plan.forward([2 * x, y])
     np.testing.assert_array_equal(plan.value_of(end), 2 * end.value)
+
+
+def test_arrays_of_a_single_backward_pass_are_not_kept():
+    leaves, x, y = example(shared, 0, "float64")
+    planned = ad.Plan(recorded(shared, leaves, x, y), [*leaves.values()], (x, y))
+    into = [np.empty_like(leaf.value) for leaf in leaves.values()]
+    kept = weakref.ref(into[0])
+    planned.forward((x, y))
+    planned.backward(np.ones(8), into, again=False)
+    del into
+    assert kept() is None
