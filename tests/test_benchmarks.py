@@ -26,6 +26,7 @@ COMMANDS = {
     "startup.py": (("--rounds", "1"), "in packages"),
     "first_step.py": (("--sizes", "1MB", "--ranks", "1"), "1MB"),
     "listeners.py": (("--cases", "mlp-small", "--rounds", "1", "--repeats", "3"), "mlp-small"),
+    "inference.py": (("--cases", "mlp", "--rounds", "1"), "predict, file"),
     "kernels.py": (("--cases", "mlp-small", "--rounds", "1"), "x86-64-v3"),
     "embeddings.py": (("--cases", "3000-sparse", "--rounds", "1"), "3000-sparse"),
     "spectral.py": (("--cases", "1d-256-all", "--rounds", "1"), "1d-256-all, with backward"),

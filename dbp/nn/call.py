@@ -105,6 +105,7 @@ class Call:
             one that it does not know, and if the gradient is not to be computed by rows.
         most_input_checks: ends the call by InputsCheckedError after so many of these; None in a call for outputs.
         sum_over_shards: sums over all shards of a training pass; None if there are no others.
+        foldable: whether a layer may be folded into the weights of the one before it, as neither is differentiated.
     """
 
     parameter: ParameterLookup
@@ -127,6 +128,7 @@ class Call:
     most_input_checks: int | None = None
     sum_over_shards: SumOverShards | None = None
     masks: Mapping[str, Array] = field(default_factory=dict)
+    foldable: bool = False
 
     @property
     def mixture(self) -> Mixture | None:
@@ -209,4 +211,6 @@ def call_with(
         return moments
 
     masks = masks_of(masks_with_fill(mask))
-    return Call(look_up, find, random_key, example_weights, record_neurons=record_neurons, **masks)
+    foldable = random_key is None and not record_neurons and Tensor not in map(type, parameters.values())
+    options = {"record_neurons": record_neurons, "foldable": foldable, **masks}
+    return Call(look_up, find, random_key, example_weights, **options)

@@ -172,6 +172,14 @@ class Scope:
         """Return True if weighted inputs are recorded, so that a layer must compute them separately."""
         return self._call.record_neurons
 
+    def folds(self, x: Value) -> bool:
+        """Return True if a layer that takes x may be computed with the weights of the one before it.
+
+        Only outputs are asked for then: nothing is differentiated, trained, traced or recorded, and no place is masked.
+        """
+        call = self._call
+        return call.foldable and call.trace is None and self.mask is None and type(x) is not Tensor
+
     def parameter(self, name: str, shape: Shape, initializer: str = "glorot_uniform") -> Value:
         """Return the parameter of this name and shape, which the named initializer fills at the start of training."""
         return self._call.parameter(self._path + name, shape, initializer)

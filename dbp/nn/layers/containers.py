@@ -12,6 +12,7 @@ import numpy as np
 from dbp.autodiff import ShapeError, Value, add_relu_block
 from dbp.errors import UserError
 from dbp.nn.activations import activation
+from dbp.nn.layers.folding import FoldedSteps, with_folded
 from dbp.nn.layers.graph import Graph, Named, Shared, layers_of
 from dbp.nn.layers.layer import Layer, check_not_a_class, error_in
 from dbp.nn.layers.steps import Step, numbered, only_input, with_fused
@@ -53,8 +54,8 @@ class Sequential:
         return tuple(Step(name, layer) for name, layer in zip(self.names, self.layers, strict=True))
 
     @cached_property
-    def _steps(self) -> tuple[Step, ...]:
-        return with_fused(self._apart)
+    def _steps(self) -> tuple[Step | FoldedSteps, ...]:
+        return with_folded(with_fused(self._apart))
 
 
 def model_of(layers: Sequence[Any], outputs: Any = None) -> Sequential | Graph:

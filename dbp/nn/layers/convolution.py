@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -35,6 +35,21 @@ from dbp.types import Array
 
 class PoolError(UserError):
     """An error in the settings of a pooling layer that is fused with a convolution."""
+
+
+class Followers(NamedTuple):
+    """What is computed with a convolution, while its outputs are in the cache.
+
+    Args:
+        pool: size and stride of a max pooling after it; 0 for none.
+        fold: changes the weights and the bias, so that the convolution does the work of the layer after it; None for
+            none.
+        relu: whether ReLU comes after a fold, and before the pooling.
+    """
+
+    pool: int = 0
+    fold: Callable[[Array, Array | None], tuple[Array, Array]] | None = None
+    relu: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,23 +89,17 @@ class Conv2d:
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Return the activated outputs."""
-        return self.pooled(scope, x, 0)
+        return self.followed(scope, x, Followers())
 
     def followed_by(self, after: Layer) -> Callable[[Scope, Value], Value] | None:
         """Return the layer together with a max pooling without overlap; None for another layer."""
         tiles = after.tiles if isinstance(after, MaxPool2d) else 0
-        return functools.partial(self.pooled, pool=tiles) if tiles else None
+        return functools.partial(self.followed, followers=Followers(tiles)) if tiles else None
 
-    def pooled(self, scope: Scope, x: Value, pool: int) -> Value:
-        """Return the outputs after max pooling, fused so that they stay in the cache.
-
-        Args:
-            scope: holds the parameters.
-            x: images.
-            pool: size and stride of the pooling window; 0 for no pooling.
-        """
+    def followed(self, scope: Scope, x: Value, followers: Followers) -> Value:
+        """Return the outputs for images x after what follows, fused so that they stay in the cache."""
         check_axes(x, ("height", "width", "channels"), "put a reshape layer in front, such as to (28, 28, 1)")
-        return _convolved_masked(self, scope, x, convolution_window(self, np.shape(x)[1:-1]), (pool, pool) * bool(pool))
+        return _convolved_masked(self, scope, x, convolution_window(self, np.shape(x)[1:-1]), followers)
 
 
 @dataclass(frozen=True)
@@ -130,30 +139,26 @@ class Conv1d:
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Return the activated outputs."""
-        return self.pooled(scope, x, 0)
+        return self.followed(scope, x, Followers())
 
     def followed_by(self, after: Layer) -> Callable[[Scope, Value], Value] | None:
         """Return the layer together with a max pooling without overlap; None for another layer."""
         tiles = after.tiles if isinstance(after, MaxPool1d) else 0
-        return functools.partial(self.pooled, pool=tiles) if tiles else None
+        return functools.partial(self.followed, followers=Followers(tiles)) if tiles else None
 
-    def pooled(self, scope: Scope, x: Value, pool: int) -> Value:
-        """Return the outputs after max pooling, fused so that they stay in the cache.
+    def followed(self, scope: Scope, x: Value, followers: Followers) -> Value:
+        """Return the outputs for sequences x after what follows, fused so that they stay in the cache.
 
-        Args:
-            scope: holds the parameters.
-            x: sequences, without a mask if they are pooled.
-            pool: size and stride of the pooling window; 0 for no pooling.
+        A sequence that is pooled has no mask.
         """
         check_axes(x, ("length", "channels"), "put a reshape layer in front")
         n, length, channels = np.shape(x)
         window = convolution_window(self, (1, length))
-        pools = (1, pool) * bool(pool)
-        _check_pool(window.positions((1, length)), pools, 1)
+        _check_pool(window.positions((1, length)), _pool_lengths(self, followers), 1)
         mask = scope.mask_of(x)
         images = reshape(zero_filled(x, mask), shape=(n, 1, length, channels))
         after = None if mask is None else mask_after_window(mask[:, None], window, self.padding in ("same", CAUSAL))
-        y = _convolved(self, scope, images, window, pools, after)
+        y = _convolved(self, scope, images, window, followers, after)
         if after is not None:
             y = zero_filled(y, after)
             scope.pass_mask(after[:, 0])
@@ -196,9 +201,13 @@ class Conv3d:
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Return the activated outputs."""
+        return self.followed(scope, x, Followers())
+
+    def followed(self, scope: Scope, x: Value, followers: Followers) -> Value:
+        """Return the outputs for volumes x after what follows, which is no pooling."""
         axes = "depth", "height", "width", "channels"
         check_axes(x, axes, "put a reshape layer in front, such as to (16, 16, 16, 1)")
-        return _convolved_masked(self, scope, x, convolution_window(self, np.shape(x)[1:-1]), ())
+        return _convolved_masked(self, scope, x, convolution_window(self, np.shape(x)[1:-1]), followers)
 
 
 @dataclass(frozen=True)
@@ -287,32 +296,39 @@ def _check_pool(positions: Lengths, pool: Lengths, axes: Axes = 2) -> None:
         raise PoolError(str(error)) from None
 
 
-def _convolved_masked(layer: Conv2d | Conv3d, scope: Scope, x: Value, window: Window, pool: Lengths) -> Value:
+def _pool_lengths(layer: Convolution, followers: Followers) -> Lengths:
+    """Return the lengths of the pooling's windows on images or volumes; none without a pooling."""
+    high = 1 if layer.axes == 1 else followers.pool
+    return (high, followers.pool) if followers.pool else ()
+
+
+def _convolved_masked(layer: Conv2d | Conv3d, scope: Scope, x: Value, window: Window, followers: Followers) -> Value:
     """Return the outputs for images or volumes x, of which some places may be masked, and pass on which count."""
-    _check_pool(window.positions(np.shape(x)[1:-1]), pool)
+    _check_pool(window.positions(np.shape(x)[1:-1]), _pool_lengths(layer, followers))
     if (mask := scope.mask_of(x)) is None:
-        return _convolved(layer, scope, x, window, pool)
+        return _convolved(layer, scope, x, window, followers)
     mask = as_images(mask, x)
     scope.pass_mask(after := mask_after_window(mask, window, layer.padding == "same"))
-    return zero_filled(_convolved(layer, scope, zero_filled(x, mask), window, (), after), after)
+    return zero_filled(_convolved(layer, scope, zero_filled(x, mask), window, Followers(), after), after)
 
 
 def _convolved(
-    layer: Convolution, scope: Scope, x: Value, window: Window, pool: Lengths, after: Array | None = None
+    layer: Convolution, scope: Scope, x: Value, window: Window, followers: Followers, after: Array | None = None
 ) -> Value:
     """Return the outputs for images or volumes x; ReLU and pooling are fused unless weighted inputs are recorded.
 
     The mask `after` says which of the outputs hold data.
     """
-    channels = np.shape(x)[-1]
+    channels, pool = np.shape(x)[-1], _pool_lengths(layer, followers)
     if channels % layer.groups:
         shape = np.shape(x)[2 if isinstance(layer, Conv1d) else 1 :]
         raise UserError(f"channels must be a multiple of groups ({layer.groups}), but its inputs have shape {shape}")
     w = scope.parameter("weight", (*window.size, channels // layer.groups, layer.filters), layer.initializer)
     b = scope.parameter("bias", (layer.filters,), "zeros") if layer.bias else None
-    fused = layer.activation == "relu" and not scope.records_neurons
-    y = convolution_block(x, w, b, window=window, groups=layer.groups, relu_after=fused, pool=pool if fused else ())
-    if fused:
-        return y
-    y = scope.neurons(y, activation(layer.activation), after)
+    convolution = functools.partial(convolution_block, x, window=window, groups=layer.groups)
+    if followers.fold is not None:
+        return convolution(*followers.fold(w, b), relu_after=followers.relu, pool=pool)
+    if layer.activation == "relu" and not scope.records_neurons:
+        return convolution(w, b, relu_after=True, pool=pool)
+    y = scope.neurons(convolution(w, b), activation(layer.activation), after)
     return max_pool(y, window=Window(pool, pool)) if pool else y

@@ -17,6 +17,7 @@ from dbp.autodiff import Value
 from dbp.errors import UserError, nearest, remedy
 from dbp.named_arrays import as_dict
 from dbp.nn.call import InputsCheckedError
+from dbp.nn.layers.folding import FoldedSteps, with_folded
 from dbp.nn.layers.layer import Layer, check_layer, error_in
 from dbp.nn.layers.steps import Step, numbered, with_fused
 from dbp.nn.scope import Scope
@@ -196,8 +197,9 @@ class Graph:
             )
 
     @cached_property
-    def _fused(self) -> tuple[Step, ...]:
-        return with_fused(self.steps, [name for name in self.names if self._users[name] > 1])
+    def _fused(self) -> tuple[Step | FoldedSteps, ...]:
+        apart = [name for name in self.names if self._users[name] > 1]
+        return with_folded(with_fused(self.steps, apart), apart)
 
     def __call__(self, scope: Scope, x: Value | Mapping[str, Value]) -> Any:
         """Return the outputs of the last layer, or a dict of outputs by name.
@@ -243,7 +245,9 @@ class Graph:
             raise InputsCheckedError
         return self._of_results(values)
 
-    def _given(self, step: Step, values: Mapping[str, Value], masks: Mapping[str, Any]) -> tuple[Value, Any]:
+    def _given(
+        self, step: Step | FoldedSteps, values: Mapping[str, Value], masks: Mapping[str, Any]
+    ) -> tuple[Value, Any]:
         """Return what a step takes, and its mask."""
         if len(step.takes) > 1:
             return tuple(values[source] for source in step.takes), tuple(masks[source] for source in step.takes)

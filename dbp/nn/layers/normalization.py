@@ -89,6 +89,18 @@ class BatchNorm:
             options = {"moments": tuple(moments), "fixed": True}
         return batch_normalize_block(x, scale, shift, epsilon=self.epsilon, relu_after=relu_after, **options)
 
+    def folded(self, scope: Scope, w: Array, b: Array | None) -> tuple[Array, Array]:
+        """Return weights (..., channels) and bias of a layer whose outputs are normalized, for evaluation.
+
+        With them the layer returns (x w + b - mean) factor + shift, where factor is the scale over the deviation.
+        Rounding errors are as large as those of the sums x w, which lose the digits of a far mean in any case.
+        """
+        running = scope.running_moments(w.shape[-1], self.decay, self.statistics == "batch")
+        scale, shift = (array_of(p).astype(np.float64) for p in _scale_and_shift(scope, w.shape[-1]))
+        factor = scale / np.sqrt(running.variance.astype(np.float64) + self.epsilon)
+        offset = ((0 if b is None else b) - running.mean.astype(np.float64)) * factor + shift
+        return w * factor.astype(w.dtype), offset.astype(w.dtype)
+
     def _moments_in_training(self, scope: Scope, x: Value, running: RunningMoments) -> dict[str, Any]:
         """Return the options of the block for a training pass, and report the moments of the shard."""
         weights = scope.weights_of(x)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from dbp.autodiff import ShapeError, Value
@@ -54,7 +55,7 @@ class Step(NamedTuple):
             ShapeError: likewise.
         """
         layer = self.layer
-        try:
+        with errors_named(self.name, self.after_name):
             inner = scope.inside(self.weights or self.name, mask)
             trace = inner.trace_layer(layer)
             y = (self.fused or layer)(inner, x)
@@ -62,11 +63,18 @@ class Step(NamedTuple):
             if trace is not None:
                 trace.name, trace.takes = self.name, () if self.follows else self.takes
                 trace.end(y, scope.inside(self.after_name).trace_layer(self.after) if self.after else None)
-        except PoolError as error:
-            raise error_in(self.after_name, UserError(str(error))) from None
-        except (UserError, ShapeError) as error:
-            raise error_in(self.name, error) from None
         return y, after
+
+
+@contextlib.contextmanager
+def errors_named(name: str, pooling: str = "") -> Iterator[None]:
+    """Put the name of a layer, or of the pooling layer that is fused with it, in front of errors."""
+    try:
+        yield
+    except PoolError as error:
+        raise error_in(pooling, UserError(str(error))) from None
+    except (UserError, ShapeError) as error:
+        raise error_in(name, error) from None
 
 
 def numbered(layers: Sequence[Any]) -> tuple[str, ...]:
