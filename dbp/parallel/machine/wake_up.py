@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from dbp.parallel.machine.shared_memory import Bytes
@@ -32,11 +34,18 @@ class Semaphores:
         library: Any = ctypes.CDLL(None)
         self._address, self._mine = memory.ctypes.data, memory.ctypes.data + index * SEMAPHORE_BYTES
         self.work = False
+        self._clock: Callable[[], float]
+        self._wait_until: Callable[[_TimeSpec], object]
         with contextlib.suppress(AttributeError):
-            self._post, self._timed_wait = library.sem_post, library.sem_timedwait
+            self._post, timed_wait = library.sem_post, library.sem_timedwait
             self._post.argtypes = (ctypes.c_void_p,)
-            self._timed_wait.argtypes = (ctypes.c_void_p, ctypes.POINTER(_TimeSpec))
+            timed_wait.argtypes = (ctypes.c_void_p, ctypes.POINTER(_TimeSpec))
+            self._wait_until, self._clock = partial(timed_wait, self._mine), time.time
             self.work = bool(library.sem_init(ctypes.c_void_p(self._mine), SHARED, 0) == 0)
+        with contextlib.suppress(AttributeError):  # glibc 2.30: a clock that nobody sets back while a rank sleeps
+            clock_wait = library.sem_clockwait
+            clock_wait.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(_TimeSpec))
+            self._wait_until, self._clock = partial(clock_wait, self._mine, time.CLOCK_MONOTONIC), time.monotonic
 
     @staticmethod
     def length(ranks: int) -> int:
@@ -45,8 +54,8 @@ class Semaphores:
 
     def sleep(self, seconds: float) -> None:
         """Sleep until this rank is woken up, at most some seconds; return at once if it was woken up before."""
-        end = time.time() + seconds
-        self._timed_wait(self._mine, _TimeSpec(int(end), int(end % 1 * 1e9)))
+        end = self._clock() + seconds
+        self._wait_until(_TimeSpec(int(end), int(end % 1 * 1e9)))
 
     def wake(self, index: int) -> None:
         """Wake a rank up."""
