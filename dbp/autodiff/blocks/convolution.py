@@ -11,6 +11,7 @@ from dbp.autodiff import fast_convolution
 from dbp.autodiff.blocks.block import Block, Options
 from dbp.autodiff.primitives import Window, convolve, max_pool, relu
 from dbp.autodiff.primitives.convolution import check_kernel
+from dbp.autodiff.primitives.shapes import of_one_type
 from dbp.autodiff.primitives.windows import Lengths
 from dbp.autodiff.tensor import OutputSlot, Value
 from dbp.types import Array
@@ -32,14 +33,8 @@ def _convolution_forward(
     positions = window.positions(x.shape[1:-1])
     if pool:
         Window(pool, pool).positions(positions)
-    x, w = _same_dtype(x, w)
+    x, w = of_one_type(x, w)
     return fast_convolution.forward(x, w, b, **_options(window, groups, relu_after, pool))
-
-
-def _same_dtype(x: Array, w: Array) -> tuple[Array, Array]:
-    """Return both in the larger dtype, as the fast convolutions require."""
-    dtype = np.result_type(x, w)
-    return x.astype(dtype, copy=False), w.astype(dtype, copy=False)
 
 
 def _convolution_backward(
@@ -58,15 +53,16 @@ def _convolution_backward(
 ) -> Sequence[Array | None]:
     options = _options(window, groups, relu_after, pool)
     options |= dict(zip(("wanted", "weights", "bias"), wanted, strict=True))
-    return fast_convolution.backward(g, y, kept, *_same_dtype(x, w), **options)
+    return fast_convolution.backward(g, y, kept, *of_one_type(x, w), **options)
 
 
 def _options(window: Window, groups: int, relu_after: bool, pool: Lengths) -> Options:
     """Return the options of the fast convolutions."""
-    return {**_sliding(window), "groups": groups, "relu": relu_after, "pool": pool[-1] if pool else 0}
+    return {**sliding(window), "groups": groups, "relu": relu_after, "pool": pool[-1] if pool else 0}
 
 
-def _sliding(window: Window) -> Options:
+def sliding(window: Window) -> Options:
+    """Return how a window slides, as options of the fast convolutions."""
     return {"stride": window.stride, "padding": window.padding, "dilation": window.dilation}
 
 
@@ -93,7 +89,7 @@ def convolution_block(
         relu_after: whether to apply ReLU.
         pool: lengths of the windows of a max pooling side by side; none without it.
     """
-    fused = not pool or fast_convolution.fuses_pool(np.shape(x), np.shape(w), _sliding(window), groups, pool)
+    fused = not pool or fast_convolution.fuses_pool(np.shape(x), np.shape(w), sliding(window), groups, pool)
     convolution = _block if len(window.size) > 1 else _convolution  # along one axis; sequences are images of height 1
     y = convolution(x, w, b, window=window, groups=groups, relu_after=relu_after, pool=pool if fused else ())
     return y if fused else max_pool(y, window=Window(pool, pool))

@@ -9,18 +9,17 @@ import numpy as np
 
 from dbp.autodiff.blocks.recurrent_sequence import (
     by_bias,
-    by_inputs,
     by_outputs,
     by_recurrent,
-    by_weight,
+    by_weighted_inputs,
     in_order,
-    of_one_type,
     tangent_of_inputs,
     tangent_of_states,
     transposed,
     valid_examples,
     weighted_inputs,
 )
+from dbp.autodiff.primitives.shapes import of_one_type
 from dbp.autodiff.tensor import OutputSlot
 from dbp.types import Array
 
@@ -130,13 +129,7 @@ def gru_backward(
     by_u = by_recurrent(kept.states, by_z, slots[3], backward) if wanted[3] else None
     by_d = by_bias(by_inner, slots[4]) if wanted[4] else None
     by_inner[:] = by_sums[..., GATES * units :]
-    return (
-        by_inputs(weight, by_z) if wanted[0] else None,
-        by_weight(x, by_z, slots[1]) if wanted[1] else None,
-        by_bias(by_z, slots[2]) if wanted[2] else None,
-        by_u,
-        by_d,
-    )
+    return *by_weighted_inputs(x, weight, by_z, wanted, slots), by_u, by_d
 
 
 def _pass_back(g: list[Array | None], recurrent: Array, valid: list[Any], kept: Kept, by_sums: Array) -> None:

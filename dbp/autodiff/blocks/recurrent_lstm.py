@@ -8,19 +8,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dbp.autodiff.blocks.recurrent_sequence import (
-    by_bias,
-    by_inputs,
     by_outputs,
     by_recurrent,
-    by_weight,
+    by_weighted_inputs,
     in_order,
-    of_one_type,
     tangent_of_inputs,
     tangent_of_states,
     transposed,
     valid_examples,
     weighted_inputs,
 )
+from dbp.autodiff.primitives.shapes import of_one_type
 from dbp.autodiff.tensor import OutputSlot
 from dbp.types import Array
 
@@ -132,12 +130,8 @@ def lstm_backward(
     by_z = np.empty((n, length, GATES * len(recurrent)), x.dtype)
     of_outputs, valid = by_outputs(g, length, sequences, backward), valid_examples(mask, length, backward)
     _pass_back(of_outputs, recurrent, valid, kept, in_order(by_z, backward))
-    return (
-        by_inputs(weight, by_z) if wanted[0] else None,
-        by_weight(x, by_z, slots[1]) if wanted[1] else None,
-        by_bias(by_z, slots[2]) if wanted[2] else None,
-        by_recurrent(kept.states, by_z, slots[3], backward) if wanted[3] else None,
-    )
+    by_u = by_recurrent(kept.states, by_z, slots[3], backward) if wanted[3] else None
+    return *by_weighted_inputs(x, weight, by_z, wanted, slots), by_u
 
 
 def _pass_back(g: list[Array | None], recurrent: Array, valid: list[Any], kept: Kept, by_z: Array) -> None:

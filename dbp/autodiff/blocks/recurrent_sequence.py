@@ -20,12 +20,6 @@ COLUMNS = 128  # of a product for the inputs of some places
 PADDING = 16  # elements, a line of the cache in float32
 
 
-def of_one_type(*arrays: Any) -> list[Array]:
-    """Return arrays in the type that holds the numbers of all of them."""
-    dtype = np.result_type(*arrays)
-    return [np.asarray(array, dtype) for array in arrays]
-
-
 def in_order(array: Any, backward: bool) -> Any:
     """Return an array (examples, length, ...) with its places in the order of the pass."""
     return array[:, ::-1] if backward else array
@@ -96,9 +90,15 @@ def by_recurrent(states: Array, by_z: Array, slot: OutputSlot | None, backward: 
     return found
 
 
-def by_weight(x: Array, by_z: Array, slot: OutputSlot | None) -> Array:
-    """Return the gradient of W, given the inputs and the cotangents of its sums."""
-    return weight_gradient(_rows(x), _rows(by_z), slot)
+def by_weighted_inputs(
+    x: Array, weight: Array, by_z: Array, wanted: Sequence[bool], slots: Sequence[OutputSlot | None]
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Return the wanted cotangents of the inputs, W and b, given those of the sums x W + b."""
+    return (
+        _by_inputs(weight, by_z) if wanted[0] else None,
+        weight_gradient(_rows(x), _rows(by_z), slots[1]) if wanted[1] else None,
+        by_bias(by_z, slots[2]) if wanted[2] else None,
+    )
 
 
 def by_bias(by_z: Array, slot: OutputSlot | None) -> Array:
@@ -106,8 +106,8 @@ def by_bias(by_z: Array, slot: OutputSlot | None) -> Array:
     return np.asarray(np.add.reduce(_rows(by_z), axis=0, out=slot and slot.array))
 
 
-def by_inputs(weight: Array, by_z: Array) -> Array:
-    """Return the cotangent of the inputs, (examples, length, channels), given that of the sums of W."""
+def _by_inputs(weight: Array, by_z: Array) -> Array:
+    """Return the cotangent of the inputs, (examples, length, channels)."""
     rows: Array = np.matmul(_rows(by_z), weight.T)
     return rows.reshape(*by_z.shape[:2], len(weight))
 

@@ -8,9 +8,11 @@ import numpy as np
 
 from dbp.autodiff import fast_convolution
 from dbp.autodiff.blocks.block import Block, Options
+from dbp.autodiff.blocks.convolution import sliding
 from dbp.autodiff.fast_convolution.epilogue import Activation
 from dbp.autodiff.primitives import Window, convolve_transposed
 from dbp.autodiff.primitives.convolution import check_transposed
+from dbp.autodiff.primitives.shapes import of_one_type
 from dbp.autodiff.primitives.windows import Lengths
 from dbp.autodiff.tensor import OutputSlot, Value
 from dbp.types import Array
@@ -25,11 +27,10 @@ def _transposed_forward(
     x: Array, w: Array, b: Array | None, window: Window, image: Lengths, groups: int
 ) -> tuple[Array, None]:
     check_transposed(x, w, window, image, groups)
-    dtype = np.result_type(x, w)
+    x, w = of_one_type(x, w)
     shape = len(x), *image, w.shape[-2] * groups
-    images = np.broadcast_to(np.zeros((), dtype), shape)  # of which no element is read
+    images = np.broadcast_to(np.zeros((), x.dtype), shape)  # of which no element is read
     options = _options(window, groups) | {"wanted": True, "weights": False, "bias": False}
-    x, w = x.astype(dtype, copy=False), w.astype(dtype, copy=False)
     y, _, _ = fast_convolution.backward(x, x, [], images, w, **options)
     assert y is not None
     if b is not None:
@@ -59,8 +60,7 @@ def _transposed_backward(
 
 
 def _options(window: Window, groups: int) -> Options:
-    sliding = {"stride": window.stride, "padding": window.padding, "dilation": window.dilation}
-    return {**sliding, "groups": groups, "relu": False, "pool": 0}
+    return {**sliding(window), "groups": groups, "relu": False, "pool": 0}
 
 
 _block = Block("transposed_convolution_block", _transposed, _transposed_forward, _transposed_backward)

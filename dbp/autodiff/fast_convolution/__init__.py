@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dbp.autodiff.fast_convolution import columns, depthwise, epilogue, grouped, sequences, winograd
+from dbp.autodiff.fast_convolution import columns, epilogue, sequences, winograd
 from dbp.autodiff.fast_convolution.columns import Padding, Pair
 from dbp.types import Array
 
@@ -80,11 +80,15 @@ def forward(
     """
     window: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
     if is_depthwise(w.shape, groups):
+        from dbp.autodiff.fast_convolution import depthwise  # as few models need it, grouped and volumes
+
         return depthwise.forward(x, w, b, **window, relu=relu), []
     if groups > 1:
+        from dbp.autodiff.fast_convolution import grouped
+
         return grouped.forward(forward, x, w, b, groups, **window, relu=relu, pool=pool)
     if w.ndim == VOLUME_AXES:
-        from dbp.autodiff.fast_convolution import volumes  # which few models need
+        from dbp.autodiff.fast_convolution import volumes
 
         return volumes.forward(forward, x, w, b, **window, relu=relu)
     if pool > epilogue.MAX_POOL:
@@ -120,19 +124,23 @@ def backward(
     window: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
     which: dict[str, Any] = {"wanted": wanted, "weights": weights}
     if is_depthwise(w.shape, groups):
+        from dbp.autodiff.fast_convolution import depthwise
+
         return depthwise.backward(g, y, x, w, **window, relu=relu, **which, bias=bias)
     if groups > 1:
+        from dbp.autodiff.fast_convolution import grouped
+
         options = window | which | {"relu": relu, "pool": pool, "bias": bias}
         return grouped.backward(backward, g, y, saved, x, w, groups, **options)
     if w.ndim == VOLUME_AXES:
         from dbp.autodiff.fast_convolution import volumes
 
         return volumes.backward(backward, g, y, x, w, **window, relu=relu, **which, bias=bias)
-    same: dict[str, Any] = {"relu": relu, "pool": pool, **which}
+    same: dict[str, Any] = {"relu": relu, "pool": pool, **which, "bias": bias}
     if sequences.fits(x.shape, w.shape, **window):
         dx, dw, db = sequences.backward(g, y, saved, x, w, **window, **same)
     elif _by_winograd(x, w, stride, padding, dilation, pool):
-        dx, dw, db = winograd.backward(g, y, saved, x, w, padding=padding, **same, bias=bias)
+        dx, dw, db = winograd.backward(g, y, saved, x, w, padding=padding, **same)
     else:
-        dx, dw, db = columns.backward(g, y, saved, x, w, **window, **same, bias=bias)
+        dx, dw, db = columns.backward(g, y, saved, x, w, **window, **same)
     return dx, dw if weights else None, db if bias else None

@@ -202,8 +202,9 @@ def backward(
     pool: int,
     wanted: bool,
     weights: bool = True,
+    bias: bool = True,
 ) -> tuple[Array | None, Array, Array]:
-    """Return the cotangents of x (None unless wanted), w (zeros unless its weights are wanted) and b."""
+    """Return the cotangents of x (None unless wanted), w and b (zeros unless wanted)."""
     layout, outputs = Layout.of(x, w, stride[1], padding[1], dilation[1]), w.shape[3]
     filtering = Filtering(layout.tile, layout.taps, layout.stride, w)
     flipped = np.ascontiguousarray(filtering.kernel(w)[:, ::-1].swapaxes(2, 3))
@@ -211,7 +212,8 @@ def backward(
     dx = np.empty(x.shape, x.dtype) if wanted else None
     for group in layout.groups(x, outputs):
         before = _cotangent(g[group], y[group], saved[0][group] if pool else None, layout, relu, pool)
-        db += np.ones(len(before), x.dtype) @ before
+        if bias:
+            db += np.ones(len(before), x.dtype) @ before
         cotangents = filtering.cotangents(before)
         if weights:
             inputs = filtering.inputs(layout.padded(x[group]))

@@ -11,6 +11,7 @@ from numpy.exceptions import AxisError
 
 from dbp.autodiff.row_sums import added_by_row
 from dbp.autodiff.tensor import Primitive, ShapeError, Value, array_of
+from dbp.types import Array
 
 Axes = int | Sequence[int] | None
 
@@ -46,6 +47,12 @@ def broadcast_back(g: Value, x: Value, axis: Axes) -> Value:
 def rows_of(x: Value) -> Value:
     """Return x as a matrix whose rows run along its last axis."""
     return x if x.ndim == 2 else reshape(x, shape=(math.prod(np.shape(x)[:-1]), np.shape(x)[-1]))
+
+
+def of_one_type(*arrays: Any) -> list[Array]:
+    """Return arrays in the type that holds the numbers of all of them."""
+    dtype = np.result_type(*arrays)
+    return [np.asarray(array, dtype) for array in arrays]
 
 
 def unbroadcast(g: Value, x: Value) -> Value:
