@@ -11,7 +11,7 @@ from tests.jobs import ROOT, digest, mpirun
 pytestmark = pytest.mark.slow
 
 RANK = ROOT / "benchmarks" / "steps" / "startup_rank.py"
-# What only the first rank needs, or a command other than train.
+# What only the first rank needs, a command other than train, or models and optimizers other than those of small.toml.
 NOT_NEEDED = {
     "h5py",
     "logging",
@@ -19,6 +19,9 @@ NOT_NEEDED = {
     "subprocess",
     "tomllib",
     "tqdm",
+    "dbp.autodiff.blocks.attention",
+    "dbp.autodiff.blocks.recurrent",
+    "dbp.autodiff.blocks.transposed_convolution",
     "dbp.autodiff.fast_convolution.volumes",
     "dbp.batch",
     "dbp.checkpoint.folder",
@@ -35,7 +38,19 @@ NOT_NEEDED = {
     "dbp.metrics.classes",
     "dbp.metrics.joint",
     "dbp.metrics.registry",
+    "dbp.nn.layers.augmentation",
+    "dbp.nn.layers.merging",
+    "dbp.nn.layers.recurrent",
+    "dbp.nn.layers.sequences",
+    "dbp.nn.layers.spectral",
+    "dbp.nn.layers.transposed_convolution",
+    "dbp.nn.layers.upsampling",
+    "dbp.optim.kfac",
     "dbp.optim.kronecker_inverse",
+    "dbp.optim.lbfgs",
+    "dbp.optim.muon",
+    "dbp.optim.newton",
+    "dbp.optim.scipy_methods",
     "dbp.report",
     "dbp.trained",
     "dbp.training.epoch_table",

@@ -29,6 +29,7 @@ GROUND = {
     "version",
     "job",
     "kernels",
+    "lazy",
     "library",
     "log",
     "named_arrays",

@@ -1,10 +1,14 @@
 """Derivatives of functions of NumPy arrays: primitives, the graph, and transformations such as gradient()."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dbp import lazy
 from dbp.autodiff.blocks import (
     Block,
     OtherParts,
     add_relu_block,
-    attention_block,
     batch_normalize_block,
     channel_moments,
     convolution_block,
@@ -12,17 +16,11 @@ from dbp.autodiff.blocks import (
     dense_block,
     gelu_block,
     gelu_exact_block,
-    gru_block,
-    gru_by_place,
     layer_normalize_block,
-    lstm_block,
-    lstm_by_place,
     normalize_block,
     rms_normalize_block,
-    self_attention_block,
     silu_block,
     squared_error_block,
-    transposed_convolution_block,
 )
 from dbp.autodiff.gradient_check import check_derivatives
 from dbp.autodiff.graph import graph_nodes, pullback, pushforward
@@ -130,6 +128,17 @@ from dbp.autodiff.transforms import (
     value_and_gradient,
     vjp,
 )
+
+if TYPE_CHECKING:
+    from dbp.autodiff.blocks import (
+        attention_block,
+        gru_block,
+        gru_by_place,
+        lstm_block,
+        lstm_by_place,
+        self_attention_block,
+        transposed_convolution_block,
+    )
 
 register()  # what NumPy's functions are on tensors
 
@@ -268,3 +277,11 @@ __all__ = [
     "vjp",
     "where",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def __getattr__(name: str) -> Any:
+    return lazy.attribute(__name__, dict.fromkeys(__all__, "blocks"), name)

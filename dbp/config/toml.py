@@ -272,11 +272,13 @@ def _value(value: Any) -> Any:
         return loss_table(value, _value)
     if type(value) in LOSSES.values() and not dataclasses.fields(value):
         return value.kind
-    known = (*LAYERS.values(), *LOSSES.values(), *OPTIMIZERS.values(), *SCHEDULES.values(), *SECTIONS.values(), Split)
-    if type(value) in known:
+    kind = getattr(type(value), "kind", None)
+    of_kind = [
+        kinds[kind] for kinds in (LAYERS, LOSSES, OPTIMIZERS, SCHEDULES) if isinstance(kind, str) and kind in kinds
+    ]
+    if type(value) in (*of_kind, *SECTIONS.values(), Split):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-        kind = {"kind": value.kind} if hasattr(value, "kind") else {}
-        return kind | {name: _value(v) for name, v in fields.items() if v is not None}
+        return ({"kind": kind} if of_kind else {}) | {name: _value(v) for name, v in fields.items() if v is not None}
     if isinstance(value, Dataset):
         return value.name
     return _own_value(value)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
+from dbp import lazy
 from dbp.data.aligned import Aligned, aligned, meaning_of
 from dbp.data.check import BLOCK_BYTES, CheckExamples, block_count, check_all, check_blocks, combined, sample_digest
 from dbp.data.columns import ColumnNames
@@ -106,6 +106,4 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LATER:
-        return getattr(importlib.import_module(f"dbp.data.{_LATER[name]}"), name)
-    raise AttributeError(f"module 'dbp.data' has no attribute {name!r}")
+    return lazy.attribute(__name__, _LATER, name)

@@ -14,8 +14,9 @@ loaded when they are first used, as a run with the metrics of its loss needs few
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from dbp import lazy
 
 if TYPE_CHECKING:
     from dbp.metrics.classes import F1, BalancedAccuracy, ConfusionMatrix, Precision, Recall
@@ -70,6 +71,4 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"dbp.metrics.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'dbp.metrics' has no attribute {name!r}")
+    return lazy.attribute(__name__, _HOMES, name)

@@ -1,5 +1,10 @@
 """Neural networks: layers, losses, activations and initializers, each with a registry by name, and their scope."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dbp import lazy
 from dbp.nn.activations import ACTIVATIONS
 from dbp.nn.build import (
     InitialParameters,
@@ -12,33 +17,19 @@ from dbp.nn.call import Call, LayerTrace, RandomKey, RowUses, call_with, read_on
 from dbp.nn.initializers import INITIALIZERS
 from dbp.nn.input_check import check_inputs
 from dbp.nn.layers import (
-    AUGMENTATION_LAYERS,
-    GRU,
     INPUTS,
     LAYERS,
-    LSTM,
     Activation,
-    Add,
-    Attention,
-    Average,
     AveragePool1d,
     AveragePool2d,
     AveragePool3d,
     BatchNorm,
-    Concatenate,
     Conv1d,
     Conv2d,
     Conv3d,
-    ConvTranspose1d,
-    ConvTranspose2d,
-    ConvTranspose3d,
-    Cutout,
     Dense,
     Dropout,
-    Embedding,
     Flatten,
-    FourierFeatures,
-    GaussianNoise,
     GlobalAveragePool,
     GlobalMaxPool,
     Graph,
@@ -48,15 +39,8 @@ from dbp.nn.layers import (
     MaxPool1d,
     MaxPool2d,
     MaxPool3d,
-    Mixup,
-    Multiply,
     Named,
-    Position,
     PReLU,
-    RandomCrop,
-    RandomFlip,
-    RandomRotation,
-    RandomShift,
     Recompute,
     Reshape,
     Residual,
@@ -64,10 +48,6 @@ from dbp.nn.layers import (
     SeparableConv2d,
     Sequential,
     Shared,
-    SpectralConv1d,
-    SpectralConv2d,
-    Subtract,
-    Upsample,
     as_model,
     model_of,
 )
@@ -99,6 +79,35 @@ from dbp.nn.masks import on_axes_of
 from dbp.nn.mixture import Mixture
 from dbp.nn.moments import Moments, RunningMoments, moment_sums, running_arrays, update_running_moments
 from dbp.nn.scope import Model, Scope, use
+
+if TYPE_CHECKING:
+    from dbp.nn.layers import (
+        AUGMENTATION_LAYERS,
+        GRU,
+        LSTM,
+        Add,
+        Attention,
+        Average,
+        Concatenate,
+        ConvTranspose1d,
+        ConvTranspose2d,
+        ConvTranspose3d,
+        Cutout,
+        Embedding,
+        FourierFeatures,
+        GaussianNoise,
+        Mixup,
+        Multiply,
+        Position,
+        RandomCrop,
+        RandomFlip,
+        RandomRotation,
+        RandomShift,
+        SpectralConv1d,
+        SpectralConv2d,
+        Subtract,
+        Upsample,
+    )
 
 __all__ = [
     "ACTIVATIONS",
@@ -206,3 +215,11 @@ __all__ = [
     "use",
     "weighted_losses",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def __getattr__(name: str) -> Any:
+    return lazy.attribute(__name__, dict.fromkeys(__all__, "layers"), name)

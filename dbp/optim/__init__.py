@@ -6,8 +6,8 @@ To add an optimizer:
    order derives from `FirstOrder` (see sgd.py) and has a `kind`, its settings, the names of its `vectors` and an
    `update` of one block. Any other one derives from `Optimizer` and implements `step` (see lbfgs.py).
 2. It sees flat vectors, asks the `space` of the cost for dot products (see protocols.py), and never communicates.
-3. Add the class to OPTIMIZERS below, by _FIRST_ORDER or _SECOND_ORDER: its `kind` is the config's `optimizer.kind`, and
-   its fields are the other keys of that section. Add its row to docs/config.md.
+3. Add its module and class to OPTIMIZERS below, which imports it when it is used: its `kind` is the config's
+   `optimizer.kind`, and its fields are the other keys of that section. Add its row to docs/config.md.
 4. Test it by closed forms in tests/optim, and its digest on 1, 2, 3 and 5 ranks in tests/optim/test_first_order_runs.py
    or tests/optim/test_optimizer_on_ranks.py.
 
@@ -18,19 +18,16 @@ To add a schedule:
 3. Test its factors in tests/optim/test_learning_rate_schedules.py.
 """
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from dbp import lazy
 from dbp.checks import check_takes
 from dbp.errors import UserError, unknown
-from dbp.optim.adagrad import Adagrad
-from dbp.optim.adam import Adam, AdamW
 from dbp.optim.first_order import FirstOrder
-from dbp.optim.kfac import KFAC
-from dbp.optim.lamb import LAMB
-from dbp.optim.lars import LARS
-from dbp.optim.lbfgs import LBFGS
 from dbp.optim.learning_rate_schedules import (
     SCHEDULES,
     Constant,
@@ -43,19 +40,44 @@ from dbp.optim.learning_rate_schedules import (
     ScheduleFunction,
     StepDecay,
 )
-from dbp.optim.levenberg_marquardt import LevenbergMarquardt
-from dbp.optim.lion import Lion
-from dbp.optim.muon import Muon
-from dbp.optim.nadam import NAdam
-from dbp.optim.newton import Newton
 from dbp.optim.optimizer import AVERAGE, Optimizer, Outcome, State, Step
-from dbp.optim.rmsprop import RMSprop
-from dbp.optim.scipy_methods import Scipy
-from dbp.optim.sgd import SGD
 
-_FIRST_ORDER: tuple[type[Optimizer], ...] = (SGD, Adagrad, RMSprop, Adam, AdamW, NAdam, LARS, LAMB, Lion, Muon)
-_SECOND_ORDER: tuple[type[Optimizer], ...] = (LBFGS, Newton, KFAC, LevenbergMarquardt, Scipy)
-OPTIMIZERS = {optimizer.kind: optimizer for optimizer in (*_FIRST_ORDER, *_SECOND_ORDER)}
+if TYPE_CHECKING:
+    from dbp.optim.adagrad import Adagrad
+    from dbp.optim.adam import Adam, AdamW
+    from dbp.optim.kfac import KFAC
+    from dbp.optim.lamb import LAMB
+    from dbp.optim.lars import LARS
+    from dbp.optim.lbfgs import LBFGS
+    from dbp.optim.levenberg_marquardt import LevenbergMarquardt
+    from dbp.optim.lion import Lion
+    from dbp.optim.muon import Muon
+    from dbp.optim.nadam import NAdam
+    from dbp.optim.newton import Newton
+    from dbp.optim.rmsprop import RMSprop
+    from dbp.optim.scipy_methods import Scipy
+    from dbp.optim.sgd import SGD
+
+OPTIMIZERS = lazy.Kinds(
+    __name__,
+    {
+        "sgd": "sgd.SGD",
+        "adagrad": "adagrad.Adagrad",
+        "rmsprop": "rmsprop.RMSprop",
+        "adam": "adam.Adam",
+        "adamw": "adam.AdamW",
+        "nadam": "nadam.NAdam",
+        "lars": "lars.LARS",
+        "lamb": "lamb.LAMB",
+        "lion": "lion.Lion",
+        "muon": "muon.Muon",
+        "lbfgs": "lbfgs.LBFGS",
+        "newton": "newton.Newton",
+        "kfac": "kfac.KFAC",
+        "levenberg_marquardt": "levenberg_marquardt.LevenbergMarquardt",
+        "scipy": "scipy_methods.Scipy",
+    },
+)
 
 
 def as_optimizer(given: Any) -> Optimizer:
@@ -129,3 +151,11 @@ __all__ = [
     "as_optimizer",
     "as_schedule",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def __getattr__(name: str) -> Any:
+    return lazy.attribute(__name__, OPTIMIZERS.homes, name)

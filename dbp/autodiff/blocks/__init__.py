@@ -4,19 +4,32 @@ The specification of a block is the composition itself. On plain arrays a fused 
 its place. When the derivative is to be differentiated again, the block records its specification instead.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dbp import lazy
 from dbp.autodiff.blocks.activations import gelu_block, gelu_exact_block, silu_block
 from dbp.autodiff.blocks.addition import add_relu_block
-from dbp.autodiff.blocks.attention import attention_block, self_attention_block
 from dbp.autodiff.blocks.batch_normalization import batch_normalize_block, channel_moments
 from dbp.autodiff.blocks.block import Block
 from dbp.autodiff.blocks.convolution import convolution_block
 from dbp.autodiff.blocks.cross_entropy import cross_entropy_block
 from dbp.autodiff.blocks.dense import dense_block
 from dbp.autodiff.blocks.normalization import OtherParts, normalize_block
-from dbp.autodiff.blocks.recurrent import gru_block, gru_by_place, lstm_block, lstm_by_place
 from dbp.autodiff.blocks.row_normalization import layer_normalize_block, rms_normalize_block
 from dbp.autodiff.blocks.squared_error import squared_error_block
-from dbp.autodiff.blocks.transposed_convolution import transposed_convolution_block
+
+if TYPE_CHECKING:
+    from dbp.autodiff.blocks.attention import attention_block, self_attention_block
+    from dbp.autodiff.blocks.recurrent import gru_block, gru_by_place, lstm_block, lstm_by_place
+    from dbp.autodiff.blocks.transposed_convolution import transposed_convolution_block
+
+_LATER = {
+    **dict.fromkeys(("attention_block", "self_attention_block"), "attention"),
+    **dict.fromkeys(("gru_block", "gru_by_place", "lstm_block", "lstm_by_place"), "recurrent"),
+    "transposed_convolution_block": "transposed_convolution",
+}
 
 __all__ = [
     "Block",
@@ -42,3 +55,11 @@ __all__ = [
     "squared_error_block",
     "transposed_convolution_block",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def __getattr__(name: str) -> Any:
+    return lazy.attribute(__name__, _LATER, name)

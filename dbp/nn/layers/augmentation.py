@@ -15,6 +15,7 @@ from dbp.autodiff import Value, array_of, pad, reshape, take
 from dbp.checks import check_not_negative
 from dbp.errors import UserError, unknown
 from dbp.nn.layers.layer import check_axes
+from dbp.nn.layers.mixup import Mixup
 from dbp.nn.layers.window_settings import Sizes, check_sizes, per_axis
 from dbp.nn.scope import Scope
 from dbp.types import Array
@@ -265,3 +266,7 @@ class Cutout:
             within = (places >= begin) & (places < begin + size)
             cut = cut & (within[:, :, None] if axis == 0 else within[:, None, :])
         return x * ~cut.reshape(*np.shape(x)[:-1], 1)
+
+
+# Layers that change examples in training only, and have no parameters.
+AUGMENTATION_LAYERS = (RandomFlip, RandomShift, RandomCrop, RandomRotation, GaussianNoise, Cutout, Mixup)

@@ -1,0 +1,38 @@
+"""Names that are imported when they are first used."""
+
+import importlib
+import sys
+
+import pytest
+
+from dbp import autodiff, data, lazy, metrics, nn, optim
+from tests.jobs import ROOT
+from tests.processes import output_of
+
+PACKAGES = (autodiff, autodiff.blocks, data, metrics, nn, nn.layers, optim)
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
+def test_a_package_has_all_names_that_it_lists_and_no_others(package):
+    assert all(hasattr(package, name) for name in package.__all__)
+    assert dir(package) == sorted(package.__all__)
+    with pytest.raises(AttributeError, match=f"module '{package.__name__}' has no attribute 'missing'"):
+        package.missing  # noqa: B018
+
+
+@pytest.mark.parametrize("kinds", [nn.LAYERS, optim.OPTIMIZERS], ids=["layers", "optimizers"])
+def test_kinds_are_those_of_their_classes(kinds):
+    assert {kind: found.kind for kind, found in kinds.items()} == {kind: kind for kind in kinds}
+    assert len(kinds) == len(set(kinds.values())) > 10
+    assert "missing" not in kinds
+    with pytest.raises(KeyError):
+        kinds["missing"]
+
+
+def test_a_name_is_looked_up_in_the_module_that_defines_it():
+    assert lazy.attribute("dbp.optim", {"Muon": "muon"}, "Muon") is importlib.import_module("dbp.optim.muon").Muon
+
+
+def test_whether_a_kind_is_known_is_told_without_its_import():
+    code = "import sys, dbp.optim; print('newton' in dbp.optim.OPTIMIZERS, 'dbp.optim.newton' in sys.modules)"
+    assert output_of(sys.executable, "-c", code, timeout=60, cwd=ROOT).split() == ["True", "False"]
