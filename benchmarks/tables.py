@@ -140,7 +140,7 @@ def memory_table(results: Results, cases: list[str], ranks: int) -> str:
         [
             *lines,
             "before: after imports, the start of MPI or Gloo, and steps of the smallest network; steps: the most",
-            "that the case added; memory that ranks share counts for each of them in full; ratios are those of steps,",
-            f"for PyTorch's one process beside {ranks} ranks of dbp",
+            "that the case added; memory that ranks share counts in equal parts for each of them; ratios are those of",
+            f"steps, for PyTorch's one process beside {ranks} ranks of dbp",
         ]
     )

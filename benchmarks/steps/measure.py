@@ -87,15 +87,13 @@ class Report:
     def add(self, variant: str, name: str, step: Step, ranks: Ranks) -> None:
         """Measure the step of a case; all ranks call this."""
         if self.args.memory:
-            per_rank = ranks.gather(self._memory(step))
+            take_first_steps(step)
+            ranks.barrier()  # all have touched what they share
+            per_rank = ranks.gather({"before_mb": self._resident.before, "grown_mb": self._resident.grown()})
             measured = {key: max(rank[key] for rank in per_rank) for key in per_rank[0]}
         else:
             measured = measure(step, self.cases[name].steps, self.args.repeats, ranks)
         self.results.setdefault(variant, {})[name] = measured
-
-    def _memory(self, step: Step) -> dict[str, float]:
-        take_first_steps(step)
-        return {"before_mb": self._resident.before, "grown_mb": self._resident.grown()}
 
     def write(self, ranks: Ranks) -> None:
         """Write the results as JSON on rank 0."""
@@ -157,25 +155,31 @@ def busy_seconds() -> float | None:
 
 
 class Resident:
-    """The growth of the peak resident memory of this process since this object was created."""
+    """The growth of this process's peak memory since this object was created; shared memory counts in equal parts."""
 
     def __init__(self) -> None:
         try:
             Path("/proc/self/clear_refs").write_text("5")  # the highest mark starts anew
         except OSError:
-            self.before = _status("VmHWM")
+            highest = _status("VmHWM")
         else:
-            self.before = _status("VmRSS")
+            highest = _status("VmRSS")
+        self.before = highest - _of_others()
 
     def grown(self) -> float:
-        """Return the growth in MB (10^6 bytes); shared memory counts for every rank that has touched it."""
-        return _status("VmHWM") - self.before
+        """Return the growth in MB (10^6 bytes), if no less is shared now than at the peak."""
+        return _status("VmHWM") - _of_others() - self.before
 
 
-def _status(key: str) -> float:
-    """Return a line of /proc/self/status in MB; NaN where there is none."""
+def _of_others() -> float:
+    """Return how much more memory this process shares than its part of that, in MB, if each sharer has the same."""
+    return _status("RssShmem") - _status("Pss_Shmem", "smaps_rollup")
+
+
+def _status(key: str, file: str = "status") -> float:
+    """Return a line of a file in /proc/self in MB; NaN where there is none."""
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self", file).read_text().splitlines()
     except OSError:
         return math.nan
     return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(key)), math.nan)

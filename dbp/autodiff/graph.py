@@ -73,6 +73,7 @@ def pullback(
     record: bool = False,
     into: Sequence[Array] | None = None,
     on_ready: Callable[[int, int], None] | None = None,
+    consume: bool = False,
 ) -> list[Value | None]:
     """Return for each leaf the product of the output's cotangent with its derivative by the leaf (reverse mode).
 
@@ -84,36 +85,49 @@ def pullback(
         into: an array per leaf to hold its result, zeros where the output does not depend on the leaf.
         on_ready: with `into`, called with (number of the leaf, i) when all elements of its array from i on are final.
             The last call for a leaf has i = 0; it may be repeated.
+        consume: whether each node gives up its inputs, and what it has kept for this pass, as soon as they are no
+            longer needed: their memory is free for the rest of the pass, and the graph cannot be passed over again.
 
     Returns:
         One array (or tensor) of the leaf's shape per leaf, or None where the output does not depend on it.
     """
     nodes = nodes_between(leaves, [output])
-    keep = {leaf.created for leaf in leaves}
-    wanted = keep | {node.created for node in nodes}
     cotangents: dict[int, Value] = {output.created: cotangent}
     slots = None if into is None else _LeafSlots(nodes, leaves, into, cotangents, on_ready)
-    for node in reversed(nodes):
-        g = cotangents.get(node.created) if node.created in keep else cotangents.pop(node.created, None)
-        if g is not None:
-            primitive, inputs = node.primitive, node.inputs
-            assert primitive is not None
-            y, arguments = _arguments(node, record)
-            requested = [type(x) is Tensor and x.created in wanted for x in inputs]
-            options = node.options
-            if slots is not None and primitive.takes_output_slots:
-                options = options | {"slots": slots.of(inputs)}
-            for now in [requested] if slots is None or on_ready is None else slots.turns(node, requested):
-                parts = primitive.pull(g, y, arguments, options, now)
-                for x, part in zip(inputs, parts, strict=True):
-                    if part is not None:
-                        before = cotangents.get(x.created)
-                        cotangents[x.created] = part if before is None else before + part
-        if slots is not None and on_ready is not None:
+    keep = {leaf.created for leaf in leaves}
+    wanted = keep | {node.created for node in nodes}
+    while nodes:
+        node = nodes.pop()
+        if node.created in cotangents:
+            g = cotangents[node.created] if node.created in keep else cotangents.pop(node.created)
+            _add_cotangents(node, g, wanted, cotangents, record, slots)
+            del g
+        if slots is not None:
             slots.after(node)
+        if consume:
+            node.inputs, node.options = (), {}
     if slots is not None:
         slots.finish()
     return [cotangents.get(leaf.created) for leaf in leaves]
+
+
+def _add_cotangents(
+    node: Tensor, g: Value, wanted: set[int], cotangents: dict[int, Value], record: bool, slots: _LeafSlots | None
+) -> None:
+    """Add to the cotangents of the inputs of a node those that follow from g, the cotangent of its output."""
+    primitive, inputs = node.primitive, node.inputs
+    assert primitive is not None
+    y, arguments = _arguments(node, record)
+    requested = [type(x) is Tensor and x.created in wanted for x in inputs]
+    options = node.options
+    if slots is not None and primitive.takes_output_slots:
+        options = options | {"slots": slots.of(inputs)}
+    for now in [requested] if slots is None else slots.turns(node, requested):
+        parts = primitive.pull(g, y, arguments, options, now)
+        for x, part in zip(inputs, parts, strict=True):
+            if part is not None:
+                before = cotangents.get(x.created)
+                cotangents[x.created] = part if before is None else before + part
 
 
 class _LeafSlots:
@@ -136,6 +150,7 @@ class _LeafSlots:
         on_ready: Callable[[int, int], None] | None,
     ):
         self._cotangents, self._on_ready = cotangents, on_ready or (lambda number, start: None)
+        self._is_awaited = on_ready is not None
         self._arrays = {leaf.created: (i, array) for i, (leaf, array) in enumerate(zip(leaves, into, strict=True))}
         self._uses = dict.fromkeys(self._arrays, 0)  # of each leaf, not yet done with
         for node in nodes:
@@ -147,7 +162,7 @@ class _LeafSlots:
             for created, (number, array) in self._arrays.items()
             if self._uses[created] == 1
         }
-        if on_ready is not None:
+        if self._is_awaited:
             for created in [created for created in self._arrays if self._uses[created] == 0]:
                 self._fill(created)
 
@@ -160,7 +175,7 @@ class _LeafSlots:
         assert node.primitive is not None
         leaves = [type(x) is Tensor and x.created in self._slots for x in node.inputs]
         first = [want and leaf for want, leaf in zip(requested, leaves, strict=True)]
-        if node.primitive.separable and any(first) and first != requested:
+        if self._is_awaited and node.primitive.separable and any(first) and first != requested:
             yield first
             self._settle([x for x, done in zip(node.inputs, first, strict=True) if done])
             yield [want and not leaf for want, leaf in zip(requested, leaves, strict=True)]
@@ -169,7 +184,8 @@ class _LeafSlots:
 
     def after(self, node: Tensor) -> None:
         """Note that all cotangents of a node's inputs have been added."""
-        self._settle([x for x in node.inputs if type(x) is Tensor])
+        if self._is_awaited:
+            self._settle([x for x in node.inputs if type(x) is Tensor])
 
     def finish(self) -> None:
         """Fill the arrays of all leaves that are left, after the last node."""

@@ -194,7 +194,8 @@ class MiniBatchCost:
         if lookups is not None:
             wanted, into = wanted + lookups.leaves, into + lookups.gradients
         if type(end) is Tensor:
-            pullback(end, cotangent, wanted, into=into, on_ready=on_ready)  # 4 backward
+            consume = on_ready is not None or not objective.planned.plans_next(weights, shard)
+            pullback(end, cotangent, wanted, into=into, on_ready=on_ready, consume=consume)  # 4 backward
             if lookups is not None:
                 lookups.add_up()
         else:  # no target has any weight left

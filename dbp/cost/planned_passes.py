@@ -136,6 +136,12 @@ class PlannedPasses:
                 return form
         return None
 
+    def plans_next(self, weights: Array, shard: Shard) -> bool:
+        """Return True if learn() may plan the next ordinary pass of a shard, for which it needs the graph."""
+        key = key_of(shard) if self._is_possible else None
+        form = None if key is None else self._form(weights, key)
+        return form is not None and form.planned is None and not form.is_refused
+
     def learn(
         self,
         weights: Array,

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from dbp import nn
+from dbp.autodiff import pullback
+from dbp.cost import mini_batch_cost
 from dbp.cost.mini_batch_cost import MiniBatchCost
 from dbp.cost.planned_passes import MOST_PASSES, PlannedPasses, is_fixed
 from tests.jobs import PROGRAMS, mpirun, slow
@@ -133,3 +135,18 @@ def test_whole_runs_have_the_same_digests_with_and_without_plans(tmp_path, ranks
 
 def digests(text):
     return [line for line in text.splitlines() if "digest" in line]
+
+
+def test_ordinary_passes_give_up_their_graphs_but_for_those_that_are_planned(monkeypatch):
+    consumed = []
+
+    def noted(*arguments, consume, **options):
+        consumed.append(consume)
+        return pullback(*arguments, consume=consume, **options)
+
+    monkeypatch.setattr(mini_batch_cost, "pullback", noted)
+    trained(MODELS["dense"], nn.CrossEntropy(), [8] * STEPS, True)
+    assert consumed == [True, False, True]  # the first, the one that is planned, and the trial
+    del consumed[:]
+    trained([nn.Dense(5), nn.Dropout(0.5), nn.Dense(3)], nn.CrossEntropy(), [8] * STEPS, True)
+    assert consumed == [True] * STEPS
