@@ -26,7 +26,7 @@ from dbp.autodiff.gradient_check import check_derivatives
 from dbp.autodiff.graph import graph_nodes, pullback, pushforward
 from dbp.autodiff.memory import MemoryCounter, owner
 from dbp.autodiff.numpy_functions import register
-from dbp.autodiff.plan import Plan, UnplannableError
+from dbp.autodiff.plan import Plan, UnplannableError, Unrecorded
 from dbp.autodiff.primitives import (
     Window,
     abs_,
@@ -154,6 +154,7 @@ __all__ = [
     "ShapeError",
     "Tensor",
     "UnplannableError",
+    "Unrecorded",
     "Value",
     "Window",
     "abs_",

@@ -2,22 +2,23 @@
 
 For small arrays, most of the time of a pass is spent on finding out what to do next: calling the model, recording the
 graph and walking through it. A plan finds it out once. It is valid only for functions that do the same operations
-whatever the numbers are: the caller sees to that. The plan itself refuses graphs with arrays of unknown origin, such as
-random masks, because a later pass would need other ones.
+whatever the numbers are: the caller sees to that. The plan itself refuses graphs with arrays of unknown origin,
+because a later pass would need other ones.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from operator import attrgetter
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from dbp.autodiff.blocks.block import Block
 from dbp.autodiff.graph import nodes_between
 from dbp.autodiff.primitives.windows import Window
-from dbp.autodiff.tensor import PRIMITIVES, PlannedNode, Primitive, Tensor
+from dbp.autodiff.tensor import PRIMITIVES, PlannedNode, Primitive, Tensor, Value
 from dbp.types import Array
 
 MAX_BYTES = 1 << 21  # of a graph's values; beyond, the time that a plan saves is too small for the memory it keeps
@@ -30,6 +31,22 @@ class UnplannableError(Exception):
     """A graph that cannot be computed again by a plan; the message says why."""
 
 
+class Unrecorded(NamedTuple):
+    """Arrays that were computed from a value while the graph was recorded, but not by the graph.
+
+    Args:
+        created: the serial number that a tensor would have that was created then.
+        function: of the value; returns the arrays.
+        x: the value.
+        arrays: the arrays.
+    """
+
+    created: int
+    function: Callable[[Array], Sequence[Array]]
+    x: Value
+    arrays: Sequence[Array]
+
+
 class Plan:
     """The passes of a recorded graph, forward and backward, on fixed memory.
 
@@ -38,23 +55,38 @@ class Plan:
         leaves: the tensors to differentiate by. Their arrays are read again in each pass.
         given: the arrays that a pass takes, contiguous. Other arrays must not depend on them, but by the graph.
         constants: further arrays in the graph, which stay as they are.
+        unrecorded: further arrays in the graph, which a pass computes again.
 
     Raises:
         UnplannableError: the graph is too large, or contains an array that is none of these.
     """
 
-    def __init__(self, end: Tensor, leaves: Sequence[Tensor], given: Sequence[Array], constants: Sequence[Array] = ()):
+    def __init__(
+        self,
+        end: Tensor,
+        leaves: Sequence[Tensor],
+        given: Sequence[Array],
+        constants: Sequence[Array] = (),
+        unrecorded: Sequence[Unrecorded] = (),
+    ):
         nodes = nodes_between(leaves, [end])
         _check(end, leaves, nodes)
         self._memory = _Memory(leaves, given, constants)
-        planned = [self._memory.plan(node) for node in nodes]
-        self._forward = [node.forward for node in planned]
+        self._forward: list[Callable[[], object]] = []
+        planned = []
+        steps: list[Tensor | Unrecorded] = [*nodes, *unrecorded]
+        for step in sorted(steps, key=attrgetter("created")):
+            if isinstance(step, Unrecorded):
+                self._forward.append(self._memory.plan_unrecorded(step))
+            else:
+                planned.append(self._memory.plan(step))
+                self._forward.append(planned[-1].forward)
         self._cotangent = np.empty(end.shape, end.dtype)
         self._backward = _BackwardCalls(leaves, nodes, planned, end, self._cotangent)
 
-    def value_of(self, tensor: Tensor) -> Array:
-        """Return the array that holds the value of a tensor of the recorded graph after forward()."""
-        found: Array = self._memory.of(tensor)
+    def value_of(self, x: Value) -> Array:
+        """Return the array that holds the value of a tensor or an array of the recorded graph after forward()."""
+        found: Array = self._memory.of(x)
         return found
 
     def forward(self, given: Sequence[Array]) -> None:
@@ -125,6 +157,17 @@ class _Memory:
         own = {name: self.of(value) for name, value in options.items()}
         return node.primitive.plan([self.of(x) for x in node.inputs], own, output)
 
+    def plan_unrecorded(self, step: Unrecorded) -> Callable[[], None]:
+        """Return the function that computes arrays again outside of the graph."""
+        function, x, arrays = step.function, self.of(step.x), [array.copy() for array in step.arrays]
+        self._known += zip(step.arrays, arrays, strict=True)
+
+        def compute() -> None:
+            for array, found in zip(arrays, function(x), strict=True):
+                array[...] = found
+
+        return compute
+
     def of(self, x: Any) -> Any:
         """Return what stands for a value in each pass: its fixed memory, or the value itself if it does not change."""
         if type(x) is Tensor:
@@ -133,7 +176,9 @@ class _Memory:
             return self._of_tensor[x.created]
         if isinstance(x, np.ndarray):
             return self._of_array(x)
-        if isinstance(x, FIXED) or (isinstance(x, tuple) and all(isinstance(part, FIXED) for part in x)):
+        if type(x) is tuple:
+            return tuple(map(self.of, x))
+        if isinstance(x, FIXED):
             return x
         raise UnplannableError(f"an option is a {type(x).__name__}")
 

@@ -169,10 +169,12 @@ class MiniBatchCost:
             return
         clock = objective.arena.comm.clock
         clock.enter(Stage.FORWARD)
-        planned.forward(shard)  # 2 forward, 3 loss
+        planned.forward(shard, self.draw(shard))  # 2 forward, 3 loss
         clock.enter(Stage.BACKWARD)
         planned.backward(shard, objective.gradient_views(sums))  # 4 backward
-        sums.scalars[:] = objective.sums(planned.losses, planned.outputs, shard)
+        sums.scalars[: objective.scalars] = objective.sums(planned.losses, planned.outputs, shard)
+        if objective.running:
+            sums.scalars[objective.scalars :] = np.concatenate(moment_sums(objective.running, planned.observed))
 
     def _record_gradient(self, weights: Array, shard: Shard, sums: SumBuffer, on_ready: OnReady | None) -> None:
         """Do what _write_gradient() does by a graph, from which the pass may be planned."""
@@ -181,6 +183,8 @@ class MiniBatchCost:
         call = objective.call(leaves, shard, self.draw(shard))
         lookups = objective.row_lookups(weights, shard.number)
         call.rows = lookups
+        if on_ready is None and objective.planned.are_possible:
+            call.drawn_arrays, call.unrecorded = [], []
         clock.enter(Stage.FORWARD)
         outputs, losses = objective.forward(call, shard)  # 2 forward, 3 loss
         clock.enter(Stage.BACKWARD)

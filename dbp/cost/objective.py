@@ -106,7 +106,7 @@ class Objective:
             from dbp.cost.row_gradients import RowGradients
 
             self.row_gradients = RowGradients(self.arena, shards)
-        is_plannable = not (self.running or self.joint or layout.tables) and is_fixed((model, loss))
+        is_plannable = not (self.allreduce or self.joint or layout.tables) and is_fixed((model, loss))
         self.planned = PlannedPasses(is_plannable, [*self.frozen.values()])
         self._plain_sums: dict[int, PlainSum] = {}  # by their number of scalars
         self._is_random = False  # True if a layer has drawn random numbers

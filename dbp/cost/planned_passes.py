@@ -1,8 +1,8 @@
 """Training passes as plans: what a small model does in each step is found out once, and then only computed.
 
 A pass is planned when examples of its shapes come a second time. The plan's first run is a trial beside the ordinary
-pass, on other examples: it is used from then on if losses, outputs and gradient have the same bits. What a plan cannot
-do takes the ordinary way, with the same bits.
+pass, on other examples: it is used from then on if losses, outputs, moments and gradient have the same bits. What a
+plan cannot do takes the ordinary way, with the same bits.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from dbp.autodiff import Plan, Tensor, UnplannableError
-from dbp.nn import Call
+from dbp.nn import Call, Moments, RandomKey
 from dbp.reading.shard import Shard
 from dbp.types import Array
 
@@ -55,44 +55,74 @@ class PlannedPass:
     """A plan of the pass of a shard, forward and backward.
 
     Args:
+        call: of the model in the recorded pass.
         losses: of the recorded pass.
         outputs: likewise.
         leaves: the parameters.
         shard: of the recorded pass.
         constants: arrays that all passes share.
 
+    Attributes:
+        observed: the moments of the last pass, by path.
+
     Raises:
         UnplannableError: there can be no plan.
     """
 
     def __init__(
-        self, losses: Tensor, outputs: Tensor, leaves: Sequence[Tensor], shard: Shard, constants: Sequence[Array]
+        self,
+        call: Call,
+        losses: Tensor,
+        outputs: Tensor,
+        leaves: Sequence[Tensor],
+        shard: Shard,
+        constants: Sequence[Array],
     ):
-        self._plan = Plan(losses, leaves, (shard.inputs, shard.targets), constants)
-        self.losses, self.outputs = self._plan.value_of(losses), self._plan.value_of(outputs)
+        self._drawn = call.drawn_arrays or []
+        given = (shard.inputs, shard.targets, *(drawn.array for drawn in self._drawn))
+        self._plan = plan = Plan(losses, leaves, given, constants, call.unrecorded or [])
+        self.losses, self.outputs = plan.value_of(losses), plan.value_of(outputs)
+        self.observed = {
+            path: dataclasses.replace(m, mean=plan.value_of(m.mean), variance=plan.value_of(m.variance))
+            for path, m in call.observed.items()
+        }
         self._cotangent = cotangent_of(shard, losses.dtype)  # for shards without example weights
 
-    def forward(self, shard: Shard) -> None:
-        """Compute losses and outputs."""
-        self._plan.forward((shard.inputs, shard.targets))
+    def forward(self, shard: Shard, key: RandomKey) -> None:
+        """Compute losses, outputs and moments.
+
+        Args:
+            shard: the examples.
+            key: of the random numbers.
+        """
+        self._plan.forward((shard.inputs, shard.targets, *[drawn.again(key) for drawn in self._drawn]))
 
     def backward(self, shard: Shard, into: Sequence[Array], again: bool = True) -> None:
         """Write the gradient of the loss sum by each parameter, after forward(); see Plan.backward()."""
         weights: Array | None = shard.example_weights
         self._plan.backward(self._cotangent if weights is None else weights, into, again)
 
-    def agrees(self, shard: Shard, losses: Tensor, outputs: Tensor, gradient: Sequence[Array]) -> bool:
+    def agrees(self, shard: Shard, call: Call, losses: Tensor, outputs: Tensor, gradient: Sequence[Array]) -> bool:
         """Return True if the plan computes, to the last bit, what the ordinary pass of a shard has computed."""
+        assert call.random_key is not None
         found = [np.empty_like(array) for array in gradient]
-        self.forward(shard)
+        self.forward(shard, call.random_key)
         self.backward(shard, found, again=False)  # else the plan would keep a copy of the gradient
-        pairs = zip([self.losses, self.outputs, *found], [losses.value, outputs.value, *gradient], strict=True)
+        pairs = zip(
+            [self.losses, self.outputs, *_moment_arrays(self.observed), *found],
+            [losses.value, outputs.value, *_moment_arrays(call.observed), *gradient],
+            strict=True,
+        )
         return all(np.array_equal(_bits(one), _bits(other)) for one, other in pairs)
 
 
 def _bits(array: Array) -> Array:
     """Return the numbers of an array as integers, of which equal ones have equal bits: NaN is like itself."""
     return array.reshape(-1).view(f"u{array.itemsize}")
+
+
+def _moment_arrays(observed: Mapping[str, Moments]) -> list[Array]:
+    return [array for moments in observed.values() for array in (moments.mean, moments.variance)]
 
 
 @dataclasses.dataclass(eq=False)
@@ -118,17 +148,17 @@ class PlannedPasses:
     """The training passes of an objective that are planned.
 
     Args:
-        is_possible: whether passes of the same shapes do the same operations.
+        are_possible: whether passes of the same shapes do the same operations.
         constants: arrays that all passes share, such as frozen parameters.
     """
 
-    def __init__(self, is_possible: bool, constants: Sequence[Array] = ()):
-        self._is_possible, self._constants = is_possible, constants
+    def __init__(self, are_possible: bool, constants: Sequence[Array] = ()):
+        self.are_possible, self._constants = are_possible, constants
         self._forms: list[Form] = []  # the one that was used last comes first
 
     def find(self, weights: Array, shard: Shard) -> PlannedPass | None:
         """Return the pass of a shard if it is planned, and has passed its trial."""
-        key = key_of(shard) if self._is_possible else None
+        key = key_of(shard) if self.are_possible else None
         form = None if key is None else self._form(weights, key)
         return form.planned if form is not None and form.is_trusted else None
 
@@ -143,7 +173,7 @@ class PlannedPasses:
 
     def plans_next(self, weights: Array, shard: Shard) -> bool:
         """Return True if learn() may plan the next ordinary pass of a shard, for which it needs the graph."""
-        key = key_of(shard) if self._is_possible else None
+        key = key_of(shard) if self.are_possible else None
         form = None if key is None else self._form(weights, key)
         return form is not None and form.planned is None and not form.is_refused
 
@@ -168,9 +198,9 @@ class PlannedPasses:
             leaves: the parameters.
             gradient: of the loss sum by each parameter.
         """
-        reports = call.drawn or call.observed or call.mixtures or call.input_checks
+        is_known = not call.mixtures and call.drawn.total() == len(call.drawn_arrays or ())
         tensors = type(losses) is Tensor and type(outputs) is Tensor
-        key = key_of(shard) if self._is_possible and tensors and not reports else None
+        key = key_of(shard) if self.are_possible and tensors and is_known else None
         if key is None:
             return
         form = self._form(weights, key)
@@ -178,11 +208,11 @@ class PlannedPasses:
             self._forms.insert(0, Form(weights, key))
             del self._forms[MOST_PASSES:]
         elif form.planned is not None:
-            form.is_trusted = form.planned.agrees(shard, losses, outputs, gradient)
+            form.is_trusted = form.planned.agrees(shard, call, losses, outputs, gradient)
             form.is_refused = not form.is_trusted
             form.planned = form.planned if form.is_trusted else None
         elif not form.is_refused:
             try:
-                form.planned = PlannedPass(losses, outputs, leaves, shard, self._constants)
+                form.planned = PlannedPass(call, losses, outputs, leaves, shard, self._constants)
             except UnplannableError:
                 form.is_refused = True

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dbp.autodiff import Tensor, Value, array_of
+from dbp.autodiff import Tensor, Unrecorded, Value, array_of
 from dbp.errors import UserError, remedy
 from dbp.named_arrays import first_of
 from dbp.nn.initializers import Shape
 from dbp.nn.mixture import Mixture
 from dbp.nn.moments import Moments, RunningMoments, running_arrays
+from dbp.random import generator
 from dbp.types import Array, Arrays
 
 ParameterLookup = Callable[[str, Shape, str], Value]  # (path, shape, initializer) -> parameter
@@ -33,6 +34,30 @@ class RandomKey(NamedTuple):
     seed: int
     step: int
     shard: int
+
+    def generator(self, path: str, number: int) -> np.random.Generator:
+        """Return the random generator of a path's request of this number, counted from 1."""
+        return generator(self.seed, f"noise of {path}", number, self.step, self.shard)
+
+
+class Drawn(NamedTuple):
+    """An array that a layer has drawn at random.
+
+    Args:
+        array: the array.
+        draw: draws it, from a generator alone.
+        path: that the generator is of.
+        number: of the request for it.
+    """
+
+    array: Array
+    draw: Callable[[np.random.Generator], Array]
+    path: str
+    number: int
+
+    def again(self, key: RandomKey) -> Array:
+        """Return the array of another pass."""
+        return self.draw(key.generator(self.path, self.number))
 
 
 @dataclass
@@ -97,6 +122,8 @@ class Call:
         neuron_masks: which of their positions hold data, likewise; None if all do.
         trace: if a list, it gets the trace of each layer in the order of their beginnings, outer layers first.
         drawn: how many random generators each path has asked for.
+        drawn_arrays: if a list, it gets the arrays that layers draw by Scope.drawn().
+        unrecorded: if a list, it gets the arrays that layers compute by Scope.unrecorded().
         mixtures: how the pass has mixed its examples, one at most; empty if it has not.
         input_checks: the paths of the layers that have checked the numbers of their inputs.
         constants: the paths of the arrays that layers draw like parameters and that training never changes.
@@ -120,6 +147,8 @@ class Call:
     neuron_masks: dict[str, list[Array | None]] = field(default_factory=dict)
     trace: list[LayerTrace] | None = None
     drawn: Counter[str] = field(default_factory=Counter)
+    drawn_arrays: list[Drawn] | None = None
+    unrecorded: list[Unrecorded] | None = None
     mixtures: list[Mixture] = field(default_factory=list)
     input_checks: list[str] = field(default_factory=list)
     constants: set[str] = field(default_factory=set)

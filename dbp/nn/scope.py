@@ -6,21 +6,20 @@ A model is any callable `model(scope, inputs) -> outputs`: a layer, or a functio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 
-from dbp.autodiff import Tensor, Value, array_of, recompute, take
+from dbp.autodiff import Tensor, Unrecorded, Value, array_of, recompute, take
 from dbp.errors import UserError
 from dbp.nn.activations import linear
-from dbp.nn.call import Call, InputsCheckedError, LayerTrace, ParameterLookup, RandomKey, RowUses, call_with
+from dbp.nn.call import Call, Drawn, InputsCheckedError, LayerTrace, ParameterLookup, RandomKey, RowUses, call_with
 from dbp.nn.initializers import Shape
 from dbp.nn.masks import share_of_places
 from dbp.nn.mixture import Mixture
 from dbp.nn.moments import Moments, RunningMoments
-from dbp.random import generator
 from dbp.text import count_text
 from dbp.types import Array, Arrays
 
@@ -310,7 +309,25 @@ class Scope:
         key = self._call.random_key
         assert key is not None, "only a training pass is random"
         self._call.drawn[self._path] += 1
-        return generator(key.seed, f"noise of {self._path}", self._call.drawn[self._path], key.step, key.shard)
+        return key.generator(self._path, self._call.drawn[self._path])
+
+    def drawn(self, draw: Callable[[np.random.Generator], Array]) -> Array:
+        """Return an array that is drawn anew in each training pass.
+
+        Args:
+            draw: draws it, from the generator alone.
+        """
+        array, call = draw(self.generator()), self._call
+        if call.drawn_arrays is not None:
+            call.drawn_arrays.append(Drawn(array, draw, self._path, call.drawn[self._path]))
+        return array
+
+    def unrecorded(self, function: Callable[[Array], Sequence[Array]], x: Value) -> Sequence[Array]:
+        """Return what a function computes from the numbers of x alone: arrays of its own, which have no derivative."""
+        arrays, call = function(array_of(x)), self._call
+        if call.unrecorded is not None:
+            call.unrecorded.append(Unrecorded(Tensor(0.0).created, function, x, arrays))
+        return arrays
 
 
 def recomputed(model: Model, scope: Scope, x: Value) -> Value:

@@ -128,3 +128,19 @@ def test_arrays_of_a_single_backward_pass_are_not_kept():
     planned.backward(np.ones(8), into, again=False)
     del into
     assert kept() is None
+
+
+def test_what_is_computed_outside_of_the_graph_is_computed_again():
+    """An array that depends on a value of the graph, and one that depends on what is given."""
+    leaves, x, y = example(squares, 0, "float64")
+    ends, both, positive = [], [], lambda x: (x[:, :5] > 0, x.sum(axis=1))
+    for inputs in (x, 2 * x):
+        z = inputs @ leaves["w"]
+        of_value = ad.Unrecorded(ad.Tensor(0.0).created, lambda z: (z.max(axis=0),), z, (z.value.max(axis=0),))
+        of_given = ad.Unrecorded(ad.Tensor(0.0).created, positive, inputs, positive(inputs))
+        ends.append(ad.sum_(ad.where(of_given.arrays[0], z, z - of_value.arrays[0]), axis=1) * of_given.arrays[1])
+        both.append([of_value, of_given])
+    planned = ad.Plan(ends[0], [*leaves.values()], (x, y), (), both[0])
+    planned.forward((2 * x, y))
+    assert planned.value_of(ends[0]).tobytes() == ends[1].value.tobytes()
+    assert planned.value_of(both[0][1].arrays[1]).tobytes() == both[1][1].arrays[1].tobytes()

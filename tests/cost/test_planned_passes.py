@@ -10,6 +10,7 @@ from dbp.autodiff import pullback
 from dbp.cost import mini_batch_cost
 from dbp.cost.mini_batch_cost import MiniBatchCost
 from dbp.cost.planned_passes import MOST_PASSES, PlannedPasses, is_fixed
+from dbp.errors import UserError
 from tests.jobs import PROGRAMS, mpirun, slow
 from tests.nn.models import cost_of, in_shards
 
@@ -20,6 +21,9 @@ MODELS = {
     "shortcut": [nn.Residual([nn.Dense(6, "sigmoid")]), nn.Flatten(), nn.Dense(3)],
     "images": [nn.Reshape((3, 2, 1)), nn.Conv2d(4, 2, "relu", padding=1), nn.MaxPool2d(2), nn.Flatten(), nn.Dense(3)],
     "normalized": [nn.Dense(4), nn.LayerNorm(), nn.Activation("gelu"), nn.Dense(3)],
+    "averaged": [nn.Reshape((3, 2, 1)), nn.Conv2d(4, 2), nn.AveragePool2d((2, 1)), nn.Flatten(), nn.Dense(3)],
+    "random": [nn.Dense(5), nn.Dropout(0.5), nn.Dense(5), nn.GaussianNoise(0.1), nn.Dropout(0.2), nn.Dense(3)],
+    "moments": [nn.BatchNorm(), nn.Dense(5), nn.BatchNorm(), nn.Activation("relu"), nn.Dense(3)],
 }
 
 
@@ -39,7 +43,7 @@ def trained(model, loss, sizes, planned, weights=False, shards=1, infinite=False
         found = MiniBatchCost(objective, batch, step).value_and_gradient(w)
         if found.finite:
             w -= 0.1 * found.gradient
-        costs.append((found.cost, found.finite, *found.totals.metrics))
+        costs.append((found.cost, found.finite, *found.totals.metrics, *found.moments))
     return w, costs, objective
 
 
@@ -77,17 +81,41 @@ def test_any_examples_of_a_step_have_the_bits_of_ordinary_passes(sizes, options)
 @pytest.mark.parametrize(
     "model",
     [
-        [nn.Dense(5), nn.Dropout(0.5), nn.Dense(3)],
-        [nn.Dense(5), nn.BatchNorm(), nn.Dense(3)],
+        [nn.Reshape((3, 2, 1)), nn.RandomFlip(), nn.Flatten(), nn.Dense(3)],
+        [nn.Dense(5), nn.BatchNorm(statistics="batch"), nn.Dense(3)],
         [nn.Mixup(1.0), nn.Dense(3)],
         [nn.Recompute([nn.Dense(3)])],
         lambda scope, x: x @ scope.parameter("weight", (6, 3)),
     ],
-    ids=["random", "moments", "mixed", "computed again", "a function"],
+    ids=["flipped", "moments of all shards", "mixed", "computed again", "a function"],
 )
 def test_passes_that_may_differ_are_not_planned(model):
     _, _, objective = trained(model, nn.CrossEntropy(), [8] * STEPS, True)
     assert not any(form.is_trusted for form in objective.planned._forms)
+
+
+def test_moments_with_example_weights_are_not_planned():
+    """Weights of the examples of another step would be others."""
+    _, _, objective = trained(MODELS["moments"], nn.CrossEntropy(), [8] * STEPS, True, weights=True)
+    assert not any(form.is_trusted for form in objective.planned._forms)
+
+
+def test_planned_entries_are_looked_up_and_checked():
+    """An embedding finds the rows of the entries of each step, and refuses wrong ones in a planned pass too."""
+    model, rng = nn.as_model([nn.Embedding(9, 4), nn.Flatten(), nn.Dense(3)]), np.random.default_rng(1)
+    x, y = rng.integers(0, 9, (STEPS, 8, 5)), rng.integers(0, 3, (STEPS, 8))
+    found = []
+    for is_planned in (True, False):
+        cost, w, _ = cost_of(model, nn.CrossEntropy(), x[0], y[0])
+        cost.objective.planned.are_possible = is_planned
+        for step in range(STEPS):
+            batch = in_shards(x[step], y[step], None, 1)
+            w -= 0.1 * MiniBatchCost(cost.objective, batch, step).value_and_gradient(w).gradient
+        assert [form.is_trusted for form in cost.objective.planned._forms] == [True] * is_planned
+        found.append(w.tobytes())
+        with pytest.raises(UserError, match="contain 9"):
+            MiniBatchCost(cost.objective, in_shards(np.full((8, 5), 9), y[0], None, 1), 7).value_and_gradient(w)
+    assert found[0] == found[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +158,7 @@ def test_whole_runs_have_the_same_digests_with_and_without_plans(tmp_path, ranks
     without = mpirun(1, program, tmp_path / "ordinary", "ordinary", timeout=120).out
     assert "planned passes: 0" not in with_plans
     assert digests(with_plans) == digests(without)
-    assert len(digests(with_plans)) == 4
+    assert len(digests(with_plans)) == 5
 
 
 def digests(text):

@@ -12,7 +12,7 @@ import numpy as np
 import dbp
 from dbp.checkpoint import digest_arrays
 from dbp.cost.planned_passes import PlannedPass, PlannedPasses
-from dbp.nn import Dense
+from dbp.nn import BatchNorm, Dense, Dropout
 from dbp.optim import LBFGS, SGD, Adam
 from dbp.parallel import world
 
@@ -22,11 +22,13 @@ classes, weights = rng.integers(0, 3, 70), rng.random(70).astype(np.float32)
 bad = x.copy()
 bad[17] = 1e38  # so that a step of each epoch is not finite
 model = [Dense(16, "relu"), Dense(9, "tanh"), Dense(3)]
-common = {"loss": "cross_entropy", "batch_size": 20, "shards": 3, "quiet": True, "schedule": "cosine"}
+normalized = [Dense(9), BatchNorm(), Dropout(0.3), Dense(3)]
+common = {"model": model, "loss": "cross_entropy", "batch_size": 20, "shards": 3, "quiet": True, "schedule": "cosine"}
 RUNS = {
     "weights": {"data": dbp.Data((x, classes, weights)), "optimizer": SGD(0.1, momentum=0.9)},
     "not finite": {"data": (bad, classes), "optimizer": Adam(0.01), "not_finite": dbp.NotFinite("skip")},
     "frozen": {"data": (x, classes), "optimizer": Adam(0.01), "frozen": ["dense_3/*"]},
+    "moments": {"model": normalized, "data": (x, classes), "optimizer": Adam(0.01)},
 }
 if "ordinary" in sys.argv:
     PlannedPasses.learn = lambda *_: None
@@ -34,21 +36,21 @@ planned = 0
 forward = PlannedPass.forward
 
 
-def counting(self, shard):
+def counting(self, *given):
     """Count the passes that are planned."""
     global planned
     planned += 1
-    forward(self, shard)
+    forward(self, *given)
 
 
 PlannedPass.forward = counting
 for name, settings in RUNS.items():
     out = f"{sys.argv[1]}/{name}"
-    dbp.fit(model=model, epochs=3, out=out, **common | settings)
-    result = dbp.fit(model=model, epochs=5, out=out, accept="epochs", **common | settings)
+    dbp.fit(epochs=3, out=out, **common | settings)
+    result = dbp.fit(epochs=5, out=out, accept="epochs", **common | settings)
     if world().rank == 0:
         print(f"{name}: digest {digest_arrays(result.weights)} {result.history['cost'][-1].hex()}")
 common |= {"batch_size": 70, "schedule": "constant"}
-result = dbp.fit(model=model, data=(x, classes), optimizer=LBFGS(), epochs=6, **common)
+result = dbp.fit(data=(x, classes), optimizer=LBFGS(), epochs=6, **common)
 if world().rank == 0:
     print(f"lbfgs: digest {digest_arrays(result.weights)}\nplanned passes: {planned}")

@@ -103,5 +103,8 @@ window_spread: Primitive = Primitive(  # the adjoint of window_sum
 
 def average_pool(x: Value, window: Window) -> Value:
     """Return the mean of every window over the pixels within the image, padding excluded."""
-    inside = np.ones((1, *np.shape(x)[1:-1], 1), array_of(x).dtype)
-    return window_sum(x, window=window) / _window_sum(inside, window)
+    sums = window_sum(x, window=window)
+    counts = _window_sum(np.ones((1, *np.shape(x)[1:-1], 1), array_of(x).dtype), window)
+    if counts.size and (counts == counts.flat[0]).all():
+        counts = counts.dtype.type(counts.flat[0])
+    return sums / counts

@@ -231,8 +231,14 @@ class GaussianNoise:
         """Return outputs of the inputs' shape."""
         if not scope.training or self.deviation == 0:
             return x
-        noise = scope.generator().standard_normal(np.shape(x), np.float32)
-        return x + noise.astype(array_of(x).dtype) * array_of(x).dtype.type(self.deviation)
+        shape, dtype = np.shape(x), array_of(x).dtype
+
+        def noise(random: np.random.Generator) -> Array:
+            drawn: Array = random.standard_normal(shape, np.float32).astype(dtype)
+            drawn *= dtype.type(self.deviation)
+            return drawn
+
+        return x + scope.drawn(noise)
 
 
 @dataclass(frozen=True)

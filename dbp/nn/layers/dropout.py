@@ -33,5 +33,5 @@ class Dropout:
         """Return outputs of the inputs' shape; outside of training the inputs themselves."""
         if not scope.training or self.rate == 0:
             return x
-        kept = scope.generator().random(np.shape(x), np.float32) >= self.rate
-        return x * (kept * array_of(x).dtype.type(1 / (1 - self.rate)))
+        shape, scale = np.shape(x), array_of(x).dtype.type(1 / (1 - self.rate))
+        return x * scope.drawn(lambda random: (random.random(shape, np.float32) >= self.rate) * scale)

@@ -106,8 +106,8 @@ class BatchNorm:
         weights = scope.weights_of(x)
         is_empty = weights is not None and not weights.any()  # a shard of which nothing counts
         counted = None if is_empty else weights
-        found = channel_moments(array_of(x), counted)
-        mine = None if is_empty else _moments(*found, counted, math.prod(np.shape(x)[:-1]))
+        found = scope.unrecorded(channel_moments, x) if counted is None else channel_moments(array_of(x), counted)
+        mine = None if is_empty else _moments(found[0], found[1], counted, math.prod(np.shape(x)[:-1]))
         if mine is not None:
             scope.observe(replace(mine, normalizes=self.statistics))
         if running.over_shards:
@@ -116,7 +116,7 @@ class BatchNorm:
                 mean, variance = (array.astype(found[0].dtype) for array in of_batch)
                 others = OtherParts(scope.sum_over_shards, weight)
                 return {"moments": (mean, variance), "weights": weights, "others": others}
-        return {"moments": found, "weights": counted}
+        return {"moments": tuple(found), "weights": counted}
 
 
 def _moments(center: Array, variance: Array, weights: Array | None, count: int) -> Moments:

@@ -45,19 +45,18 @@ class Embedding:
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Return the vectors of the inputs' entries."""
-        indices = self._indices(zero_filled(x, scope.mask) if type(x) is not Tensor else x)
-        if scope.note_input_check():
-            return np.broadcast_to(np.zeros((), np.float32), (*indices.shape, self.units))
-        return scope.rows("weight", (self.entries, self.units), indices, self.initializer, scope.mask, self.sparse)
-
-    def _indices(self, x: Value) -> Array:
-        """Return the inputs as indices; UserError unless they are whole numbers in range."""
         if type(x) is Tensor:
             raise UserError(
                 "takes whole numbers, by which nothing can be differentiated, but a layer before it made floats; "
                 "put the embedding first"
             )
-        array: Array = np.asarray(x)
+        (indices,) = scope.unrecorded(self._indices, zero_filled(x, scope.mask))
+        if scope.note_input_check():
+            return np.broadcast_to(np.zeros((), np.float32), (*indices.shape, self.units))
+        return scope.rows("weight", (self.entries, self.units), indices, self.initializer, scope.mask, self.sparse)
+
+    def _indices(self, array: Array) -> tuple[Array]:
+        """Return the inputs as indices; UserError unless they are whole numbers in range."""
         if array.dtype.kind == "f" and self.entries > 2 ** (np.finfo(array.dtype).nmant + 1):
             raise UserError(f"entries must be at most {2 ** (np.finfo(array.dtype).nmant + 1)} in {array.dtype}")
         with np.errstate(invalid="ignore"):  # NaN is found below
@@ -68,7 +67,7 @@ class Embedding:
                 f"takes whole numbers from 0 to {self.entries - 1}, but its inputs contain {array[wrong][0]}; "
                 "are the inputs scaled, does a layer before it change them, or are entries too few?"
             )
-        return indices
+        return (indices,)
 
 
 @dataclass(frozen=True)
