@@ -74,6 +74,7 @@ CASES = {
     "sinh": (p.sinh, [X]),
     "cosh": (p.cosh, [X]),
     "tanh": (p.tanh, [X]),
+    "slope_of_tanh": (ad.PRIMITIVES["slope_of_tanh"], [X]),
     "sigmoid": (p.sigmoid, [X]),
     "softplus": (p.softplus, [X]),
     "relu": (p.relu, [X]),

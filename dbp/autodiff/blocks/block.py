@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from dbp.autodiff.recompute import Recomputed
 from dbp.autodiff.tensor import PRIMITIVES, OutputSlot, PlannedNode, Tensor, Value, new_node, write_parts
 from dbp.types import Array
 
 Options = dict[str, Any]
+
+
+class RecordedRules(NamedTuple):
+    """Derivatives of a block composed of primitives, to be differentiated again, in place of its specification's.
+
+    Args:
+        pull: (g, output, inputs, wanted, **options) -> cotangents of the inputs, None where not wanted.
+        push: (tangents, output, inputs, **options) -> tangent of the output. Both return None for options that they
+            are not for.
+    """
+
+    pull: Callable[..., list[Value | None] | None]
+    push: Callable[..., Value | None]
 
 
 class Block(Recomputed):
@@ -26,6 +39,7 @@ class Block(Recomputed):
         value_alone: (*arrays, **options) -> output, where nothing is kept; by default that of `forward`.
         planned: (arrays, options, output) -> a PlannedNode with less overhead than the passes above, as a plan runs for
             small arrays, with the same bits; or None where it has none.
+        recorded: derivatives to be differentiated again; by default those of the specification.
     """
 
     takes_output_slots = True
@@ -39,10 +53,11 @@ class Block(Recomputed):
         tangent: Callable[..., Value] | None = None,
         value_alone: Callable[..., Array] | None = None,
         planned: Callable[[Sequence[Any], Options, Array], PlannedNode | None] | None = None,
+        recorded: RecordedRules | None = None,
     ):
         super().__init__(specification)
         self.name, self.value, self._backward, self._tangent = name, forward, backward, tangent
-        self._value_alone, self._planned = value_alone, planned
+        self._value_alone, self._planned, self._recorded = value_alone, planned, recorded
         PRIMITIVES[name] = self
 
     def __call__(self, *inputs: Value, **options: Any) -> Any:
@@ -67,7 +82,8 @@ class Block(Recomputed):
         """Return the cotangents of the wanted inputs, None for the others."""
         own = options["own"]
         if type(g) is Tensor or any(type(x) is Tensor for x in inputs):
-            return super().pull(g, y, inputs, own, wanted)
+            found = None if self._recorded is None else self._recorded.pull(g, y, inputs, wanted, **own)
+            return super().pull(g, y, inputs, own, wanted) if found is None else found
         slots = options.get("slots") or [None] * len(inputs)
         return list(self._backward(g, y, options["kept"], wanted, slots, *inputs, **own))
 
@@ -76,7 +92,8 @@ class Block(Recomputed):
     ) -> Value | None:
         """Return the output's tangent."""
         if self._tangent is None or any(type(x) is Tensor for x in (*tangents, *inputs)):
-            return super().push(tangents, y, inputs, options["own"])
+            found = None if self._recorded is None else self._recorded.push(tangents, y, inputs, **options["own"])
+            return super().push(tangents, y, inputs, options["own"]) if found is None else found
         return self._tangent(tangents, y, options["kept"], *inputs, **options["own"])
 
     def plan(self, inputs: Sequence[Any], options: Options, output: Array) -> PlannedNode:

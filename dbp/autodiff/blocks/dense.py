@@ -8,6 +8,7 @@ import numpy as np
 
 from dbp.autodiff.blocks.activations import FUSED, Fused, times_slope
 from dbp.autodiff.blocks.block import Block, Options
+from dbp.autodiff.blocks.dense_derivatives import DENSE_RULES
 from dbp.autodiff.pieces import row_pieces
 from dbp.autodiff.primitives import reshape
 from dbp.autodiff.primitives.shapes import rows_of
@@ -183,6 +184,13 @@ def _planned_dense(inputs: Sequence[Array], options: Options, output: Array) -> 
 
 
 dense_block = Block(
-    "dense_block", _dense, _dense_forward, _dense_backward, _dense_tangent, _dense_alone, planned=_planned_dense
+    "dense_block",
+    _dense,
+    _dense_forward,
+    _dense_backward,
+    _dense_tangent,
+    _dense_alone,
+    _planned_dense,
+    DENSE_RULES,
 )
 dense_block.separable = True

@@ -104,11 +104,17 @@ cosh: Primitive = Primitive(
     reverse=[lambda g, y, x: g * sinh(x)],
     forward=[lambda t, y, x: t * sinh(x)],
 )
+slope_of_tanh: Primitive = Primitive(  # of its value y; one node, as networks in equations have many of them
+    "slope_of_tanh",
+    lambda y: 1 - y * y,
+    reverse=[lambda g, s, y: g * (-2 * y)],
+    forward=[lambda t, s, y: t * (-2 * y)],
+)
 tanh = Primitive(
     "tanh",
     np.tanh,
-    reverse=[lambda g, y, x: g * (1 - y * y)],
-    forward=[lambda t, y, x: t * (1 - y * y)],
+    reverse=[lambda g, y, x: g * slope_of_tanh(y)],
+    forward=[lambda t, y, x: t * slope_of_tanh(y)],
 )
 arcsinh = Primitive(
     "arcsinh",
