@@ -20,6 +20,7 @@ GROUND = {
     "errors",
     "text",
     "terminal",
+    "blas",
     "files",
     "plain_files",
     "process_tree",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 import dbp
+from dbp.blas import blas_text
 from dbp.parallel import Communicator
-from dbp.parallel.machine.kernels import blas_text
 
 
 def versions_of(comm: Communicator) -> dict[str, str]:

@@ -1,9 +1,9 @@
 """The ranks of a run, the shards they compute, and the sum over all of them."""
 
+from dbp.blas import blas_threads
 from dbp.parallel.machine.cores import CpuBinding, processor, usable_cores
 from dbp.parallel.machine.kernels import Kernels
 from dbp.parallel.machine.shared_memory import SharedMemory
-from dbp.parallel.machine.threads import blas_threads
 from dbp.parallel.ranks.agreement import check_equal_on_ranks, differences
 from dbp.parallel.ranks.clock import Stage, StageClock
 from dbp.parallel.ranks.comm import Communicator, OneProcess, RankLostError, no_request

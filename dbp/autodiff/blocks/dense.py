@@ -12,7 +12,9 @@ from dbp.autodiff.blocks.dense_derivatives import DENSE_RULES
 from dbp.autodiff.pieces import row_pieces
 from dbp.autodiff.primitives import reshape
 from dbp.autodiff.primitives.shapes import rows_of
+from dbp.autodiff.products import matmul
 from dbp.autodiff.tensor import OutputSlot, PlannedNode, Value
+from dbp.blas import SMALL
 from dbp.types import Array
 
 PIECE = 1 << 18  # elements of a gradient computed in one matrix product, at least; fewer would cost speed
@@ -31,7 +33,7 @@ def _dense_forward(
     x: Array, w: Array, b: Array | None, activation: str, keep: bool = True
 ) -> tuple[Array, Array | None]:
     """Return the outputs; the derivative of an activation that its value does not determine, unless keep is False."""
-    y, fused = np.matmul(rows_of(x), w), FUSED.get(activation)
+    y, fused = matmul(rows_of(x), w), FUSED.get(activation)
     slope = np.empty_like(y) if keep and fused and fused.slope_of_output is None else None
     _finish(y, b, fused, slope)
     return y.reshape(*x.shape[:-1], w.shape[1]), slope
@@ -82,7 +84,7 @@ def _dense_backward(
         gz = times_slope(FUSED[activation], gz, rows_of(y), slope)
     by_b = _bias_gradient(gz, slots[2]) if wanted[2] else None
     by_w = weight_gradient(rows_of(x), gz, slots[1]) if wanted[1] else None
-    return np.matmul(gz, w.T).reshape(x.shape) if wanted[0] else None, by_w, by_b
+    return matmul(gz, w.T).reshape(x.shape) if wanted[0] else None, by_w, by_b
 
 
 def _bias_gradient(gz: Array, slot: OutputSlot | None) -> Array:
@@ -97,7 +99,7 @@ def weight_gradient(x: Array, gz: Array, slot: OutputSlot | None) -> Array:
     """Return x^T gz, computed from its last rows to its first: the last can be sent while the others are computed."""
     array, on_ready = slot or OutputSlot(np.empty((x.shape[1], gz.shape[1]), np.result_type(x, gz)))
     for rows in _pieces(x.shape[1], gz.shape[1]):
-        np.matmul(x[:, rows].T, gz, out=array[rows])
+        matmul(x[:, rows].T, gz, array[rows])
         if rows.start:
             on_ready(rows.start * gz.shape[1])
     return array
@@ -120,9 +122,9 @@ def _dense_tangent(
 ) -> Array:
     """Return the tangent of the output for the tangents of x, w and b, None for one that has none."""
     (tx, tw, tb), rows = tangents, rows_of(y)
-    t: Array = np.zeros_like(rows) if tx is None else np.matmul(rows_of(tx), w)
+    t: Array = np.zeros_like(rows) if tx is None else matmul(rows_of(tx), w)
     if tw is not None:
-        t += np.matmul(rows_of(x), tw)
+        t += matmul(rows_of(x), tw)
     if tb is not None:
         t += tb
     if activation in FUSED:
@@ -160,10 +162,11 @@ def _planned_dense(inputs: Sequence[Array], options: Options, output: Array) -> 
     slope_of_output = None if fused is None else fused.slope_of_output
     hot = [(rows, output[rows], slope[rows], product[rows]) for rows in row_pieces(*output.shape)]
     pieces = [(x[:, rows].T, rows) for rows in _pieces(*w.shape)]
-    multiply = np.ndarray.dot if len(pieces) == 1 else np.matmul  # dot() copies parts of columns
+    large = len(pieces) > 1 or len(x) * w.size > SMALL
+    multiply = matmul if large else np.ndarray.dot  # which copies parts of columns
 
     def forward() -> None:
-        x.dot(w, output)
+        multiply(x, w, output)
         for _, y, s, _ in hot:
             _finish_piece(y, b, fused, None if slope_of_output else s)
 
@@ -178,7 +181,7 @@ def _planned_dense(inputs: Sequence[Array], options: Options, output: Array) -> 
             for xt, rows in pieces:
                 multiply(xt, g, by_w[rows])
         if by_x is not None:
-            g.dot(wt, by_x)
+            multiply(g, wt, by_x)
 
     return PlannedNode(forward, backward, [True] * 3)
 

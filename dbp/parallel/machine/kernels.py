@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+
+from dbp.blas import blas_text
 
 
 class Kernels(NamedTuple):
@@ -28,28 +29,6 @@ class Kernels(NamedTuple):
     def in_force(cls) -> Kernels:
         """Return those of this process."""
         return cls(np.__version__, blas_text(), " ".join(_cpu_features()), _c_library())
-
-
-def blas_text() -> str:
-    """Return name, version and kernel of NumPy's BLAS; empty if unknown."""
-    import threadpoolctl
-
-    pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
-    return ", ".join(
-        f"{pool['internal_api']} {pool['version']} {pool.get('architecture', '')}".strip() for pool in _of_numpy(pools)
-    )
-
-
-def _of_numpy(pools: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return NumPy's own BLAS among those in this process: the one in its wheel, or else one that is in no wheel.
-
-    SciPy and scikit-learn bring libraries of their own.
-    """
-    numpy = Path(np.__file__).parent
-    folders = {str(numpy / ".dylibs"), str(numpy.with_name("numpy.libs"))}
-    of_folder = {id(pool): str(Path(pool["filepath"]).parent) for pool in pools}
-    own = [pool for pool in pools if of_folder[id(pool)] in folders]
-    return own or [pool for pool in pools if not of_folder[id(pool)].endswith((".libs", ".dylibs"))]
 
 
 def _cpu_features() -> list[str]:

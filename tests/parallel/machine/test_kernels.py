@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import threadpoolctl
 
-from dbp.parallel.machine.kernels import Kernels, _of_numpy
+from dbp.parallel.machine.kernels import Kernels
 
 
 def test_only_numpys_own_blas_is_recorded():
@@ -17,8 +17,3 @@ def test_only_numpys_own_blas_is_recorded():
     assert Kernels.in_force() == before
     assert before.numpy == np.__version__ == importlib.metadata.version("numpy")
     assert "," not in before.blas
-
-
-def test_a_blas_that_is_in_no_wheel_is_the_one_that_numpy_was_built_with():
-    pools = [{"filepath": f"/opt/{path}"} for path in ("scipy.libs/libopenblas-1.so", "lib/libopenblas.so.0")]
-    assert _of_numpy(pools) == pools[1:]

@@ -1,0 +1,73 @@
+"""NumPy's BLAS in this process: its name, the number of its threads, and how it is best called.
+
+The number of threads changes the bits of a matrix product, so a run fixes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SMALL = 10**6  # multiplications of a matrix product at most that is called small
+IN_PLACE = {"SkylakeX", "Cooperlake", "SapphireRapids"}  # OpenBLAS's kernels that read small matrices where they are
+_counts: list[int] = []  # threads in the contexts of blas_threads()
+
+
+@contextlib.contextmanager
+def blas_threads(count: int) -> Iterator[None]:
+    """Set the number of BLAS threads of this process within a with statement."""
+    with _libraries().limit(limits=count, user_api="blas"):
+        _counts.append(count)
+        try:
+            yield
+        finally:
+            _counts.pop()
+
+
+@functools.cache
+def _libraries() -> Any:
+    """Return the BLAS libraries of this process; looking for them takes longer than a small prediction."""
+    import threadpoolctl
+
+    return threadpoolctl.ThreadpoolController()
+
+
+def prefers_small_products() -> bool:
+    """Return True if a large product takes less time as many small ones.
+
+    OpenBLAS copies the matrices of a large product into an order of its own. Some of its kernels read those of a small
+    one where they are, but in one thread. So this holds where blas_threads() has set one thread.
+    """
+    return bool(_counts) and _counts[-1] == 1 and _kernel() in IN_PLACE
+
+
+@functools.cache
+def _kernel() -> str:
+    return blas_text().rpartition(" ")[2]
+
+
+def blas_text() -> str:
+    """Return name, version and kernel of NumPy's BLAS; empty if unknown."""
+    import threadpoolctl
+
+    pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    return ", ".join(
+        f"{pool['internal_api']} {pool['version']} {pool.get('architecture', '')}".strip() for pool in _of_numpy(pools)
+    )
+
+
+def _of_numpy(pools: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return NumPy's own BLAS among those in this process: the one in its wheel, or else one that is in no wheel.
+
+    SciPy and scikit-learn bring libraries of their own.
+    """
+    numpy = Path(np.__file__).parent
+    folders = {str(numpy / ".dylibs"), str(numpy.with_name("numpy.libs"))}
+    of_folder = {id(pool): str(Path(pool["filepath"]).parent) for pool in pools}
+    own = [pool for pool in pools if of_folder[id(pool)] in folders]
+    return own or [pool for pool in pools if not of_folder[id(pool)].endswith((".libs", ".dylibs"))]

@@ -1,0 +1,89 @@
+"""Matrix products, of which large ones are computed as many small ones."""
+
+import numpy as np
+import pytest
+
+from dbp.autodiff import products
+from dbp.autodiff.products import COLUMNS_BY_ROWS, ROWS_BY_COLUMNS, ROWS_BY_ROWS, matmul
+from dbp.blas import SMALL
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(params=[True, False], autouse=True)
+def preference(monkeypatch, request):
+    """Compute large products as small ones, or not, whatever this machine prefers."""
+    monkeypatch.setattr(products, "prefers_small_products", lambda: request.param)
+    return request.param
+
+
+@pytest.fixture
+def lengths(monkeypatch):
+    """Record the rows, sums and columns of what NumPy multiplies."""
+    found = []
+
+    def recorded(a, b, *out, **options):
+        found.append((a.shape[-2], a.shape[-1], b.shape[-1]))
+        return np.matmul(a, b, *out, **options)
+
+    class Recorder:
+        def __getattr__(self, name):
+            return recorded if name == "matmul" else getattr(np, name)
+
+    monkeypatch.setattr(products, "np", Recorder())
+    return found
+
+
+def factors(rows, inner, columns, order, dtype=np.float32):
+    """Return two matrices, each by rows ("r") or by columns ("c") in memory."""
+    a, b = (RNG.integers(-4, 5, shape).astype(dtype) for shape in ((rows, inner), (inner, columns)))
+    return [x if way == "r" else np.ascontiguousarray(x.T).T for x, way in zip((a, b), order, strict=True)]
+
+
+@pytest.mark.parametrize("order", ["rr", "cr", "rc", "cc"])
+@pytest.mark.parametrize("shape", [(128, 784, 512), (101, 303, 147), (515, 99, 65), (8, 700, 300), (300, 4100, 9)])
+def test_products_of_whole_numbers_are_exact_in_all_forms(shape, order):
+    a, b = factors(*shape, order)
+    expected = a.astype(np.int64) @ b.astype(np.int64)
+    wide = np.full((shape[0], shape[2] + 5), 7, np.float32)
+    assert np.array_equal(matmul(a, b), expected)
+    assert np.array_equal(matmul(a, b, wide[:, :-5]), expected)
+    assert (wide[:, -5:] == 7).all()
+    assert np.array_equal(matmul(b.T, a.T), expected.T)
+
+
+@pytest.mark.parametrize(
+    ("order", "form"), [("rr", ROWS_BY_ROWS), ("cr", COLUMNS_BY_ROWS), ("rc", ROWS_BY_COLUMNS), ("cc", None)]
+)
+def test_large_products_are_small_ones_where_that_is_faster(order, form, lengths, preference):
+    a, b = factors(128, 300, 256, order)
+    matmul(a, b)
+    if preference and form is not None:
+        assert all(rows * inner * columns <= SMALL for rows, inner, columns in lengths)
+        assert lengths[0][2] == form.columns
+    else:
+        assert lengths == [(128, 300, 256)]
+
+
+LARGE = (128, 300, 256)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtypes"),
+    [((64, 100, 100), "ff"), ((128, 300, 256), "dd"), ((128, 300, 256), "fd"), ((0, 300, 256), "ff")],
+)
+def test_small_products_and_other_types_are_left_to_numpy(shape, dtypes, lengths):
+    a, b = (x.astype(dtype) for x, dtype in zip(factors(*shape, "rr"), dtypes, strict=True))
+    found = matmul(a, b)
+    assert lengths == [shape]
+    assert found.dtype == np.result_type(a, b)
+
+
+def test_what_is_not_finite_goes_through():
+    a, b = factors(128, 300, 256, "rr")
+    a[5, 7], b[9, 11], b[7] = np.nan, np.inf, 0
+    with np.errstate(invalid="ignore"):
+        found = matmul(a, b)
+    assert np.isnan(found[5]).all()  # 0 * nan is nan
+    assert not np.isfinite(found[:, 11]).all()
+    assert np.isfinite(np.delete(np.delete(found, 5, 0), 11, 1)).all()
