@@ -120,7 +120,8 @@ class MiniBatchCost:
 
         Args:
             weights: the flat weights.
-            early: return before the gradient is complete, if that is possible; the caller waits part by part.
+            early: the caller reads only what this rank owns, and waits for it part by part: return before the gradient
+                is complete, if that is possible.
         """
         objective, gradients = self.objective, self.objective.gradients
         clock = objective.arena.comm.clock
@@ -170,11 +171,11 @@ class MiniBatchCost:
         clock = objective.arena.comm.clock
         clock.enter(Stage.FORWARD)
         planned.forward(shard, self.draw(shard))  # 2 forward, 3 loss
-        clock.enter(Stage.BACKWARD)
-        planned.backward(shard, objective.gradient_views(sums))  # 4 backward
-        sums.scalars[: objective.scalars] = objective.sums(planned.losses, planned.outputs, shard)
+        sums.scalars[: objective.scalars] = objective.sums(planned.losses, planned.outputs, shard)  # now, in the cache
         if objective.running:
             sums.scalars[objective.scalars :] = np.concatenate(moment_sums(objective.running, planned.observed))
+        clock.enter(Stage.BACKWARD)
+        planned.backward(shard, objective.gradient_views(sums))  # 4 backward
 
     def _record_gradient(self, weights: Array, shard: Shard, sums: SumBuffer, on_ready: OnReady | None) -> None:
         """Do what _write_gradient() does by a graph, from which the pass may be planned."""
