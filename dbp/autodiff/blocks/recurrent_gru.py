@@ -7,15 +7,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dbp.autodiff.blocks.column_blocks import column_blocks, product
 from dbp.autodiff.blocks.recurrent_sequence import (
     by_bias,
     by_outputs,
     by_recurrent,
     by_weighted_inputs,
     in_order,
+    rows_apart,
     tangent_of_inputs,
     tangent_of_states,
-    transposed,
     valid_examples,
     weighted_inputs,
 )
@@ -31,9 +32,9 @@ class Kept(NamedTuple):
 
     Args:
         states: the outputs (examples, length, units), in the order of the pass.
-        gates: activations of the gates, (length, GATES, units, examples).
-        inner: the candidate's weighted states, with their bias, (length, units, examples).
-        steps: state before each place less the candidate, (length, units, examples).
+        gates: activations of the gates, (length, GATES, examples, units).
+        inner: the candidate's weighted states, with their bias, (length, examples, units).
+        steps: state before each place less the candidate, (length, examples, units).
     """
 
     states: Array
@@ -44,7 +45,7 @@ class Kept(NamedTuple):
     @classmethod
     def empty(cls, states: Array, places: int) -> Kept:
         """Return arrays for a number of places, beside that of the states."""
-        shape = places, states.shape[2], states.shape[0]
+        shape = places, states.shape[0], states.shape[2]
         inner, steps = np.empty((2, *shape), states.dtype)
         return cls(states, np.empty((places, GATES, *shape[1:]), states.dtype), inner, steps)
 
@@ -66,7 +67,7 @@ def gru_forward(
     places = min(1, length) if inference else length
     outputs = np.empty((n, length if sequences else places, len(recurrent)), x.dtype)
     kept = Kept.empty(in_order(outputs, backward), places)
-    z = weighted_inputs(in_order(x, backward), weight, bias)
+    z = weighted_inputs(in_order(x, backward), weight, bias, GATES)
     last = _pass(z, recurrent, candidate_bias, valid_examples(mask, length, backward), kept)
     return outputs if sequences else last, kept
 
@@ -75,32 +76,31 @@ def _pass(z: Iterator[Array], recurrent: Array, candidate_bias: Array, valid: li
     """Go through the places; return the last state.
 
     Args:
-        z: the weighted inputs of each place, (GATES x units, examples).
+        z: the weighted inputs of each place, (GATES, examples, units).
         recurrent: U.
         candidate_bias: d.
         valid: for each place, which examples have data there.
         kept: is filled.
     """
-    units, n = kept.inner.shape[1:]
-    matrix, bias = transposed(recurrent), np.repeat(candidate_bias[:, None], n, axis=1)
-    h, sums = np.zeros_like(bias), np.empty((GATES, units, n), bias.dtype)
-    for t, rows in enumerate(z):
-        weighted = rows.reshape(sums.shape)
+    n, units = kept.inner.shape[1:]
+    blocks, sums = column_blocks(recurrent, n, GATES), np.empty((GATES, n, units), recurrent.dtype)
+    h: Array = np.zeros((n, units), recurrent.dtype)
+    for t, weighted in enumerate(z):
         gates, inner, step = (array[t % len(array)] for array in (kept.gates, kept.inner, kept.steps))
-        np.matmul(matrix, h, out=sums.reshape(GATES * units, n))
+        product(h, blocks, sums)
         both = np.add(sums[:2], weighted[:2], out=gates[:2])  # sigmoid(z) = tanh(z / 2) / 2 + 1 / 2
         both *= 0.5
         np.tanh(both, out=both)
         both *= 0.5
         both += 0.5
         reset, update, candidate = gates
-        np.multiply(reset, np.add(sums[2], bias, out=inner), out=candidate)
+        np.multiply(reset, np.add(sums[2], candidate_bias, out=inner), out=candidate)
         candidate += weighted[2]
         np.tanh(candidate, out=candidate)
         np.subtract(h, candidate, out=step)
         np.add(candidate, np.multiply(update, step, out=sums[2]), out=h, where=valid[t])
-        kept.states[:, t % kept.states.shape[1]] = h.T
-    return np.ascontiguousarray(h.T)
+        kept.states[:, t % kept.states.shape[1]] = h
+    return h
 
 
 def gru_backward(
@@ -122,7 +122,7 @@ def gru_backward(
     x, weight, _, recurrent, _ = of_one_type(x, weight, bias, recurrent, candidate_bias)
     n, length, _ = x.shape
     units = len(recurrent)
-    by_sums = np.empty((n, length, (GATES + 1) * units), x.dtype)
+    by_sums = rows_apart(n, length, (GATES + 1) * units, x.dtype)
     of_outputs, valid = by_outputs(g, length, sequences, backward), valid_examples(mask, length, backward)
     _pass_back(of_outputs, recurrent, valid, kept, in_order(by_sums, backward))
     by_z, by_inner = by_sums[..., : GATES * units], by_sums[..., 2 * units : GATES * units]
@@ -136,7 +136,7 @@ def _pass_back(g: list[Array | None], recurrent: Array, valid: list[Any], kept: 
     """Go through the places from the last to the first.
 
     Args:
-        g: the cotangent of each place's output, (units, examples); None for zeros.
+        g: the cotangent of each place's output, (examples, units); None for zeros.
         recurrent: U.
         valid: for each place, which examples have data there.
         kept: of the pass.
@@ -144,9 +144,10 @@ def _pass_back(g: list[Array | None], recurrent: Array, valid: list[Any], kept: 
             candidate's whole weighted sum, (examples, length, (GATES + 1) x units), in the order of the
             pass.
     """
-    units, n = kept.inner.shape[1:]
-    by_h, through, part = np.zeros((3, units, n), by_sums.dtype)
-    slopes, by_gates = np.empty((2, units, n), by_sums.dtype), np.empty((GATES + 1, units, n), by_sums.dtype)
+    n, units = kept.inner.shape[1:]
+    blocks = column_blocks(recurrent.T, n)
+    by_h, through, part = np.zeros((3, n, units), by_sums.dtype)
+    slopes, by_gates = np.empty((2, n, units), by_sums.dtype), np.empty((GATES + 1, n, units), by_sums.dtype)
     by_both, by_candidate = by_gates[:2], by_gates[3]
     for t in reversed(range(len(g))):
         both, (reset, update, candidate) = kept.gates[t, :2], kept.gates[t]
@@ -161,9 +162,9 @@ def _pass_back(g: list[Array | None], recurrent: Array, valid: list[Any], kept: 
         np.multiply(by_candidate, reset, out=by_gates[2])
         if valid[t] is not True:
             np.copyto(by_gates, 0, where=~valid[t])
-        by_sums[:, t] = by_gates.reshape((GATES + 1) * units, n).T
+        by_sums[:, t].reshape(n, GATES + 1, units)[:] = by_gates.swapaxes(0, 1)
         if t:
-            np.matmul(recurrent, by_gates[:GATES].reshape(GATES * units, n), out=part)
+            product(by_sums[:, t, : GATES * units], blocks, part[None])
             np.add(through, part, out=by_h, where=valid[t])
 
 
@@ -183,19 +184,18 @@ def gru_tangent(
     """Return the tangent of the states for tangents of x, W, b, U and d, None for one that has none."""
     x, weight, _, recurrent, _ = of_one_type(x, weight, bias, recurrent, candidate_bias)
     tx, tw, tb, tu, td = tangents
-    of_inputs = tangent_of_inputs((tx, tw, tb), in_order(x, backward), weight, backward)
-    of_states = tangent_of_states(tu, kept.states, len(bias))
+    of_inputs = tangent_of_inputs((tx, tw, tb), in_order(x, backward), weight, GATES, backward)
+    of_states = tangent_of_states(tu, kept.states, GATES)
     th = np.zeros(kept.inner.shape[1:], x.dtype)
-    found = np.empty_like(kept.states)
+    found, blocks = np.empty_like(kept.states), column_blocks(recurrent, len(x), GATES)
     for t, valid in enumerate(valid_examples(mask, x.shape[1], backward)):
         both, (reset, update, candidate) = kept.gates[t, :2], kept.gates[t]
-        inner = (np.matmul(recurrent.T, th) + of_states[t]).reshape(GATES, *th.shape)
-        weighted = of_inputs[t].reshape(inner.shape)
+        inner, weighted = product(th, blocks, np.empty_like(of_states[t])) + of_states[t], of_inputs[t]
         if td is not None:
-            inner[2] += td[:, None]
+            inner[2] += td
         t_reset, t_update = (weighted[:2] + inner[:2]) * (both - both * both)
         t_candidate = weighted[2] + reset * inner[2] + kept.inner[t] * t_reset
         t_candidate *= 1 - candidate * candidate
         np.copyto(th, t_candidate + t_update * kept.steps[t] + update * (th - t_candidate), where=valid)
-        found[:, t] = th.T
-    return in_order(found, backward) if sequences else np.ascontiguousarray(th.T)
+        found[:, t] = th
+    return in_order(found, backward) if sequences else th

@@ -7,14 +7,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dbp.autodiff.blocks.column_blocks import column_blocks, product
 from dbp.autodiff.blocks.recurrent_sequence import (
     by_outputs,
     by_recurrent,
     by_weighted_inputs,
     in_order,
+    rows_apart,
     tangent_of_inputs,
     tangent_of_states,
-    transposed,
     valid_examples,
     weighted_inputs,
 )
@@ -30,9 +31,9 @@ class Kept(NamedTuple):
 
     Args:
         states: the outputs (examples, length, units), in the order of the pass.
-        gates: activations of the gates, (length, GATES, units, examples).
-        memories: memory before each place and after the last one, (length + 1, units, examples).
-        squashed: tanh of the memory after each place, (length, units, examples).
+        gates: activations of the gates, (length, GATES, examples, units).
+        memories: memory before each place and after the last one, (length + 1, examples, units).
+        squashed: tanh of the memory after each place, (length, examples, units).
     """
 
     states: Array
@@ -43,7 +44,7 @@ class Kept(NamedTuple):
     @classmethod
     def empty(cls, states: Array, places: int) -> Kept:
         """Return arrays for a number of places, beside that of the states, and zeros for the first memory."""
-        shape = states.shape[2], states.shape[0]
+        shape = states.shape[0], states.shape[2]
         memories = np.empty((places + 1, *shape), states.dtype)
         memories[0] = 0
         gates = np.empty((places, GATES, *shape), states.dtype)
@@ -66,7 +67,7 @@ def lstm_forward(
     places = min(1, length) if inference else length
     outputs = np.empty((n, length if sequences else places, len(recurrent)), x.dtype)
     kept = Kept.empty(in_order(outputs, backward), places)
-    z = weighted_inputs(in_order(x, backward), weight, bias)
+    z = weighted_inputs(in_order(x, backward), weight, bias, GATES)
     last = _pass(z, recurrent, valid_examples(mask, length, backward), kept)
     return outputs if sequences else last, kept
 
@@ -75,19 +76,19 @@ def _pass(z: Iterator[Array], recurrent: Array, valid: list[Any], kept: Kept) ->
     """Go through the places; return the last state.
 
     Args:
-        z: the weighted inputs of each place, (GATES x units, examples).
+        z: the weighted inputs of each place, (GATES, examples, units).
         recurrent: U.
         valid: for each place, which examples have data there.
         kept: is filled.
     """
-    units, n = kept.memories.shape[1:]
-    matrix, part = transposed(recurrent), np.empty((units, n), recurrent.dtype)
+    n, units = kept.memories.shape[1:]
+    blocks, part = column_blocks(recurrent, n, GATES), np.empty((n, units), recurrent.dtype)
     h = np.zeros_like(part)
     for t, weighted in enumerate(z):
         gates, squashed = kept.gates[t % len(kept.gates)], kept.squashed[t % len(kept.squashed)]
         before, after = kept.memories[t % len(kept.memories)], kept.memories[(t + 1) % len(kept.memories)]
-        sums = np.matmul(matrix, h, out=gates.reshape(GATES * units, n))
-        sums += weighted
+        product(h, blocks, gates)
+        gates += weighted
         _activate(gates)
         let_in, keep, candidate, show = gates
         np.multiply(keep, before, out=after)
@@ -95,8 +96,8 @@ def _pass(z: Iterator[Array], recurrent: Array, valid: list[Any], kept: Kept) ->
         if valid[t] is not True:
             np.copyto(after, before, where=~valid[t])
         np.multiply(show, np.tanh(after, out=squashed), out=h, where=valid[t])
-        kept.states[:, t % kept.states.shape[1]] = h.T
-    return np.ascontiguousarray(h.T)
+        kept.states[:, t % kept.states.shape[1]] = h
+    return h
 
 
 def _activate(gates: Array) -> None:
@@ -127,7 +128,7 @@ def lstm_backward(
     """Return the cotangents of the wanted inputs, given that of the states."""
     x, weight, _, recurrent = of_one_type(x, weight, bias, recurrent)
     n, length, _ = x.shape
-    by_z = np.empty((n, length, GATES * len(recurrent)), x.dtype)
+    by_z = rows_apart(n, length, GATES * len(recurrent), x.dtype)
     of_outputs, valid = by_outputs(g, length, sequences, backward), valid_examples(mask, length, backward)
     _pass_back(of_outputs, recurrent, valid, kept, in_order(by_z, backward))
     by_u = by_recurrent(kept.states, by_z, slots[3], backward) if wanted[3] else None
@@ -138,17 +139,18 @@ def _pass_back(g: list[Array | None], recurrent: Array, valid: list[Any], kept: 
     """Go through the places from the last to the first.
 
     Args:
-        g: the cotangent of each place's output, (units, examples); None for zeros.
+        g: the cotangent of each place's output, (examples, units); None for zeros.
         recurrent: U.
         valid: for each place, which examples have data there.
         kept: of the pass.
         by_z: is filled with the cotangents of the weighted sums, (examples, length, GATES x units), in the order of
             the pass.
     """
-    units, n = kept.memories.shape[1:]
-    by_h, by_memory = np.zeros((2, units, n), by_z.dtype)
-    slopes, by_gates = np.empty((2, GATES, units, n), by_z.dtype)
-    part = np.empty((units, n), by_z.dtype)
+    n, units = kept.memories.shape[1:]
+    blocks = column_blocks(recurrent.T, n)
+    by_h, by_memory = np.zeros((2, n, units), by_z.dtype)
+    slopes, by_gates = np.empty((2, GATES, n, units), by_z.dtype)
+    part = np.empty((n, units), by_z.dtype)
     for t in reversed(range(len(g))):
         (let_in, keep, candidate, show), before, squashed = kept.gates[t], kept.memories[t], kept.squashed[t]
         if g[t] is not None:
@@ -164,10 +166,9 @@ def _pass_back(g: list[Array | None], recurrent: Array, valid: list[Any], kept: 
         np.multiply(by_memory, keep, out=by_memory, where=valid[t])
         if valid[t] is not True:
             np.copyto(by_gates, 0, where=~valid[t])
-        by_sums = by_gates.reshape(GATES * units, n)
-        by_z[:, t] = by_sums.T
+        by_z[:, t].reshape(n, GATES, units)[:] = by_gates.swapaxes(0, 1)
         if t:
-            np.copyto(by_h, np.matmul(recurrent, by_sums, out=part), where=valid[t])
+            np.copyto(by_h, product(by_z[:, t], blocks, part[None])[0], where=valid[t])
 
 
 def _slopes(gates: Array, out: Array) -> Array:
@@ -194,16 +195,18 @@ def lstm_tangent(
     """Return the tangent of the states for tangents of x, W, b and U, None for one that has none."""
     x, weight, _, recurrent = of_one_type(x, weight, bias, recurrent)
     tx, tw, tb, tu = tangents
-    of_inputs = tangent_of_inputs((tx, tw, tb), in_order(x, backward), weight, backward)
-    of_states = tangent_of_states(tu, kept.states, len(bias))
+    of_inputs = tangent_of_inputs((tx, tw, tb), in_order(x, backward), weight, GATES, backward)
+    of_states = tangent_of_states(tu, kept.states, GATES)
     th, tm = np.zeros((2, *kept.memories.shape[1:]), x.dtype)
     found, slopes = np.empty_like(kept.states), np.empty(kept.gates.shape[1:], x.dtype)
+    blocks = column_blocks(recurrent, len(x), GATES)
     for t, valid in enumerate(valid_examples(mask, x.shape[1], backward)):
         (let_in, keep, candidate, show), before, squashed = kept.gates[t], kept.memories[t], kept.squashed[t]
-        sums = np.matmul(recurrent.T, th) + of_inputs[t] + of_states[t]
-        t_in, t_keep, t_candidate, t_show = sums.reshape(GATES, *th.shape) * _slopes(kept.gates[t], slopes)
+        sums = product(th, blocks, np.empty_like(slopes)) + of_inputs[t] + of_states[t]
+        t_in, t_keep, t_candidate, t_show = sums * _slopes(kept.gates[t], slopes)
         now = keep * tm + before * t_keep + let_in * t_candidate + candidate * t_in
         np.copyto(tm, now, where=valid)
         np.copyto(th, t_show * squashed + show * (1 - squashed * squashed) * tm, where=valid)
-        found[:, t] = th.T
-    return in_order(found, backward) if sequences else np.ascontiguousarray(th.T)
+        found[:, t] = th
+    outcome: Array = in_order(found, backward) if sequences else th
+    return outcome

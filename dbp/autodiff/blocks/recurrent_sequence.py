@@ -1,8 +1,7 @@
 """What the fast versions of recurrent blocks share: arrays of places, and products for all places at once.
 
-Within a place the examples are the last axis, (units, examples), because U^T h^T of a few examples takes half the time
-of h U in OpenBLAS, and because the elements of a gate are then contiguous. A pass from the end of a sequence to its
-beginning is one over the places in reverse order.
+Within a place the gates are the first axis, (gates, examples, units), so that the elements of a gate are contiguous. A
+pass from the end of a sequence to its beginning is one over the places in reverse order.
 """
 
 from __future__ import annotations
@@ -12,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from dbp.autodiff.blocks.column_blocks import column_blocks, product
 from dbp.autodiff.blocks.dense import weight_gradient
 from dbp.autodiff.tensor import OutputSlot
 from dbp.types import Array
 
-COLUMNS = 128  # of a product for the inputs of some places
+ROWS = 128  # of a product for the inputs of some places
 PADDING = 16  # elements, a line of the cache in float32
 
 
@@ -25,50 +25,43 @@ def in_order(array: Any, backward: bool) -> Any:
     return array[:, ::-1] if backward else array
 
 
-def time_first(x: Array) -> Array:
-    """Return x (examples, length, channels) as rows (length x examples, channels)."""
-    return np.ascontiguousarray(x.swapaxes(0, 1)).reshape(x.shape[1] * x.shape[0], x.shape[2])
-
-
-def transposed(matrix: Array) -> Array:
-    """Return the transpose in the order of memory, with which products of few columns are faster than with a view.
-
-    It is read from rows a few elements longer: where their length is a power of two, the elements of a column share
-    a few lines of the cache.
-    """
-    rows, columns = matrix.shape
-    padded = np.empty((rows, columns + PADDING), matrix.dtype)
-    padded[:, :columns] = matrix
-    return np.ascontiguousarray(padded[:, :columns].T)
-
-
-def weighted_inputs(x: Array, weight: Array, bias: Array | None) -> Iterator[Array]:
-    """Yield x W + b of each place, (gates x units, examples).
+def weighted_inputs(x: Array, weight: Array, bias: Array | None, gates: int) -> Iterator[Array]:
+    """Yield x W + b of each place, (gates, examples, units).
 
     It is computed for a few places at a time, so that it is still in the cache when they are reached.
     """
-    n, length, _ = x.shape
-    rows, count = time_first(x), max(1, COLUMNS // max(1, n))
+    n, length, channels = x.shape
+    units, count = weight.shape[1] // gates, max(1, ROWS // max(1, n))
+    blocks = column_blocks(weight, count * n, gates)
     for start in range(0, length, count):
-        z = np.matmul(weight.T, rows[start * n : (start + count) * n].T)
-        if bias is not None:
-            z += bias[:, None]
         places = min(count, length - start)
-        yield from z.reshape(len(z), places, n).swapaxes(0, 1)
+        rows = np.ascontiguousarray(x[:, start : start + count].swapaxes(0, 1)).reshape(places * n, channels)
+        z = product(rows, blocks, np.empty((gates, places * n, units), x.dtype))
+        if bias is not None:
+            z += bias.reshape(gates, 1, units)
+        yield from z.reshape(gates, places, n, units).swapaxes(0, 1)
 
 
 def valid_examples(mask: Array | None, length: int, backward: bool) -> list[Any]:
-    """Return for each place, in the order of the pass, which examples have data there; True for all of them."""
+    """Return for each place, in the order of the pass, which examples have data there, a column; True for all."""
     if mask is None:
         return [True] * length
-    return [True if valid.all() else valid for valid in in_order(mask, backward).T]
+    return [True if valid.all() else valid[:, None] for valid in in_order(mask, backward).T]
 
 
 def by_outputs(g: Array, length: int, sequences: bool, backward: bool) -> list[Array | None]:
-    """Return the cotangent of each place's output, (units, examples), in the order of the pass; None for zeros."""
+    """Return the cotangent of each place's output, (examples, units), in the order of the pass; None for zeros."""
     if sequences:
-        return list(in_order(g, backward).transpose(1, 2, 0))
-    return [*[None] * (length - 1), g.T] if length else []
+        return list(in_order(g, backward).swapaxes(0, 1))
+    return [*[None] * (length - 1), g] if length else []
+
+
+def rows_apart(n: int, length: int, columns: int, dtype: Any) -> Array:
+    """Return an array (n, length, columns) with a little space after each row.
+
+    Where a length of rows is a power of two, the elements of a column share a few lines of the cache.
+    """
+    return np.empty((n, length, columns + PADDING), dtype)[..., :columns]
 
 
 def by_recurrent(states: Array, by_z: Array, slot: OutputSlot | None, backward: bool) -> Array:
@@ -116,40 +109,42 @@ def _rows(x: Array) -> Array:
     return x.reshape(len(x) * x.shape[1], x.shape[2])
 
 
-def tangent_of_inputs(tangents: Sequence[Array | None], x: Array, weight: Array, backward: bool) -> Array:
-    """Return the tangent of x W + b of every place, (length, gates x units, examples).
+def tangent_of_inputs(tangents: Sequence[Array | None], x: Array, weight: Array, gates: int, backward: bool) -> Array:
+    """Return the tangent of x W + b of every place, (length, gates, examples, units).
 
     Args:
         tangents: of the inputs, of W and of b; None for one that has none.
         x: inputs (examples, length, channels) in the order of the pass.
         weight: W.
+        gates: number of matrices side by side.
         backward: whether the pass goes from the last place to the first.
     """
     tx, tw, tb = tangents
-    found = np.zeros((x.shape[1], weight.shape[1], len(x)), x.dtype)
+    found = np.zeros((x.shape[1], gates, len(x), weight.shape[1] // gates), x.dtype)
     if tx is not None:
         _add_products(found, in_order(tx, backward), weight)
     if tw is not None:
         _add_products(found, x, tw)
     if tb is not None:
-        found += tb[:, None]
+        found += tb.reshape(gates, 1, -1)
     return found
 
 
-def tangent_of_states(tu: Array | None, states: Array, sums: int) -> Array:
+def tangent_of_states(tu: Array | None, states: Array, gates: int) -> Array:
     """Return the part of the tangent of h U that is due to the tangent of U, of every place.
 
     Args:
         tu: the tangent of U; None if it has none.
         states: of all places (examples, length, units), in the order of the pass.
-        sums: gates x units.
+        gates: number of matrices side by side.
     """
-    found = np.zeros((states.shape[1], sums, len(states)), states.dtype)
+    n, length, units = states.shape
+    found = np.zeros((length, gates, n, units), states.dtype)
     if tu is not None:
         _add_products(found[1:], states[:, :-1], tu)
     return found
 
 
 def _add_products(sums: Array, x: Array, matrix: Array) -> None:
-    for t, product in enumerate(weighted_inputs(x, matrix, None)):
-        sums[t] += product
+    for t, one in enumerate(weighted_inputs(x, matrix, None, sums.shape[1])):
+        sums[t] += one
