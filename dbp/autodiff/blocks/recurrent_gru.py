@@ -34,20 +34,22 @@ class Kept(NamedTuple):
         states: the outputs (examples, length, units), in the order of the pass.
         gates: activations of the gates, (length, GATES, examples, units).
         inner: the candidate's weighted states, with their bias, (length, examples, units).
-        steps: state before each place less the candidate, (length, examples, units).
     """
 
     states: Array
     gates: Array
     inner: Array
-    steps: Array
 
     @classmethod
     def empty(cls, states: Array, places: int) -> Kept:
         """Return arrays for a number of places, beside that of the states."""
-        shape = places, states.shape[0], states.shape[2]
-        inner, steps = np.empty((2, *shape), states.dtype)
-        return cls(states, np.empty((places, GATES, *shape[1:]), states.dtype), inner, steps)
+        shape = states.shape[0], states.shape[2]
+        return cls(states, *(np.empty((places, *axes), states.dtype) for axes in ((GATES, *shape), shape)))
+
+    def step(self, t: int, out: Array) -> Array:
+        """Return the state before a place less the candidate, written to `out`."""
+        before = self.states[:, t - 1] if t else 0
+        return np.asarray(np.subtract(before, self.gates[t, 2], out=out))
 
 
 def gru_forward(
@@ -86,7 +88,7 @@ def _pass(z: Iterator[Array], recurrent: Array, candidate_bias: Array, valid: li
     blocks, sums = column_blocks(recurrent, n, GATES), np.empty((GATES, n, units), recurrent.dtype)
     h: Array = np.zeros((n, units), recurrent.dtype)
     for t, weighted in enumerate(z):
-        gates, inner, step = (array[t % len(array)] for array in (kept.gates, kept.inner, kept.steps))
+        gates, inner = (array[t % len(array)] for array in (kept.gates, kept.inner))
         product(h, blocks, sums)
         both = np.add(sums[:2], weighted[:2], out=gates[:2])  # sigmoid(z) = tanh(z / 2) / 2 + 1 / 2
         both *= 0.5
@@ -97,8 +99,9 @@ def _pass(z: Iterator[Array], recurrent: Array, candidate_bias: Array, valid: li
         np.multiply(reset, np.add(sums[2], candidate_bias, out=inner), out=candidate)
         candidate += weighted[2]
         np.tanh(candidate, out=candidate)
-        np.subtract(h, candidate, out=step)
-        np.add(candidate, np.multiply(update, step, out=sums[2]), out=h, where=valid[t])
+        step = np.subtract(h, candidate, out=sums[2])
+        step *= update
+        np.add(candidate, step, out=h, where=valid[t])
         kept.states[:, t % kept.states.shape[1]] = h
     return h
 
@@ -121,18 +124,17 @@ def gru_backward(
     """Return the cotangents of the wanted inputs, given that of the states."""
     x, weight, _, recurrent, _ = of_one_type(x, weight, bias, recurrent, candidate_bias)
     n, length, _ = x.shape
-    units = len(recurrent)
-    by_sums = rows_apart(n, length, (GATES + 1) * units, x.dtype)
+    by_z = rows_apart(n, length, GATES * len(recurrent), x.dtype)
     of_outputs, valid = by_outputs(g, length, sequences, backward), valid_examples(mask, length, backward)
-    _pass_back(of_outputs, recurrent, valid, kept, in_order(by_sums, backward))
-    by_z, by_inner = by_sums[..., : GATES * units], by_sums[..., 2 * units : GATES * units]
+    _pass_back(of_outputs, recurrent, valid, kept, in_order(by_z, backward))
+    by_inputs = by_weighted_inputs(x, weight, by_z, wanted, slots)
+    by_inner, reset = by_z[..., 2 * len(recurrent) :], in_order(kept.gates[:, 0].swapaxes(0, 1), backward)
+    np.multiply(by_inner, reset, out=by_inner, where=True if mask is None else mask[..., None])
     by_u = by_recurrent(kept.states, by_z, slots[3], backward) if wanted[3] else None
-    by_d = by_bias(by_inner, slots[4]) if wanted[4] else None
-    by_inner[:] = by_sums[..., GATES * units :]
-    return *by_weighted_inputs(x, weight, by_z, wanted, slots), by_u, by_d
+    return *by_inputs, by_u, by_bias(by_inner, slots[4]) if wanted[4] else None
 
 
-def _pass_back(g: list[Array | None], recurrent: Array, valid: list[Any], kept: Kept, by_sums: Array) -> None:
+def _pass_back(g: list[Array | None], recurrent: Array, valid: list[Any], kept: Kept, by_z: Array) -> None:
     """Go through the places from the last to the first.
 
     Args:
@@ -140,15 +142,14 @@ def _pass_back(g: list[Array | None], recurrent: Array, valid: list[Any], kept: 
         recurrent: U.
         valid: for each place, which examples have data there.
         kept: of the pass.
-        by_sums: is filled with the cotangents of the sums U h (+ d) of the gates, and after them with that of the
-            candidate's whole weighted sum, (examples, length, (GATES + 1) x units), in the order of the
-            pass.
+        by_z: is filled with the cotangents of the weighted inputs, (examples, length, GATES x units), in the order of
+            the pass.
     """
     n, units = kept.inner.shape[1:]
     blocks = column_blocks(recurrent.T, n)
-    by_h, through, part = np.zeros((3, n, units), by_sums.dtype)
-    slopes, by_gates = np.empty((2, n, units), by_sums.dtype), np.empty((GATES + 1, n, units), by_sums.dtype)
-    by_both, by_candidate = by_gates[:2], by_gates[3]
+    by_h, through, part = np.zeros((3, n, units), by_z.dtype)
+    slopes, by_gates = np.empty((2, n, units), by_z.dtype), np.empty((GATES + 1, n, units), by_z.dtype)
+    by_both, by_sums, by_candidate = by_gates[:2], by_gates[:GATES], by_gates[3]
     for t in reversed(range(len(g))):
         both, (reset, update, candidate) = kept.gates[t, :2], kept.gates[t]
         if g[t] is not None:
@@ -157,15 +158,17 @@ def _pass_back(g: list[Array | None], recurrent: Array, valid: list[Any], kept: 
         np.subtract(by_h, through, out=by_candidate)
         by_candidate *= np.subtract(1, np.multiply(candidate, candidate, out=part), out=part)
         np.multiply(by_candidate, kept.inner[t], out=by_gates[0])
-        np.multiply(by_h, kept.steps[t], out=by_gates[1])
+        np.multiply(by_h, kept.step(t, part), out=by_gates[1])
         by_both *= np.subtract(both, np.multiply(both, both, out=slopes), out=slopes)
         np.multiply(by_candidate, reset, out=by_gates[2])
         if valid[t] is not True:
             np.copyto(by_gates, 0, where=~valid[t])
-        by_sums[:, t].reshape(n, GATES + 1, units)[:] = by_gates.swapaxes(0, 1)
+        by_place = by_z[:, t].reshape(n, GATES, units)
+        by_place[:] = by_sums.swapaxes(0, 1)
         if t:
-            product(by_sums[:, t, : GATES * units], blocks, part[None])
+            product(by_z[:, t], blocks, part[None])
             np.add(through, part, out=by_h, where=valid[t])
+        by_place[:, 2] = by_candidate
 
 
 def gru_tangent(
@@ -186,7 +189,7 @@ def gru_tangent(
     tx, tw, tb, tu, td = tangents
     of_inputs = tangent_of_inputs((tx, tw, tb), in_order(x, backward), weight, GATES, backward)
     of_states = tangent_of_states(tu, kept.states, GATES)
-    th = np.zeros(kept.inner.shape[1:], x.dtype)
+    th, step = np.zeros((2, *kept.inner.shape[1:]), x.dtype)
     found, blocks = np.empty_like(kept.states), column_blocks(recurrent, len(x), GATES)
     for t, valid in enumerate(valid_examples(mask, x.shape[1], backward)):
         both, (reset, update, candidate) = kept.gates[t, :2], kept.gates[t]
@@ -196,6 +199,7 @@ def gru_tangent(
         t_reset, t_update = (weighted[:2] + inner[:2]) * (both - both * both)
         t_candidate = weighted[2] + reset * inner[2] + kept.inner[t] * t_reset
         t_candidate *= 1 - candidate * candidate
-        np.copyto(th, t_candidate + t_update * kept.steps[t] + update * (th - t_candidate), where=valid)
+        np.copyto(th, t_candidate + t_update * kept.step(t, step) + update * (th - t_candidate), where=valid)
         found[:, t] = th
-    return in_order(found, backward) if sequences else th
+    outcome: Array = in_order(found, backward) if sequences else th
+    return outcome
