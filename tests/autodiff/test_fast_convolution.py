@@ -248,6 +248,15 @@ def test_the_error_of_winograd_stays_near_that_of_a_plain_product():
         assert np.abs(ours - exact).max() <= 10 * np.abs(direct - exact).max()
 
 
+@pytest.mark.parametrize(
+    ("channels", "outputs", "tiles"), [(16, 32, 384), (64, 64, 192), (64, 128, 122), (256, 256, 192)]
+)
+def test_rounds_have_products_that_blas_need_not_copy_unless_these_have_few_rows(channels, outputs, tiles):
+    x, w = np.ones((500, 4, 4, channels), np.float32), np.ones((3, 3, channels, outputs), np.float32)
+    grid = winograd.Grid.of(x, w, ((1, 1), (1, 1)))  # of a tile an image
+    assert next(images.stop - images.start for images, _ in grid.rounds()) == tiles
+
+
 def test_saved_is_small():
     x, w = untied((2, 16, 16, 16)), untied((3, 3, 16, 32))
     y, saved = fast_convolution.forward(x, w, None, **(PLAIN | {"padding": ((1, 1), (1, 1)), "pool": 2}))

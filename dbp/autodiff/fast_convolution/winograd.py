@@ -27,9 +27,10 @@ from dbp.types import Array
 OUT = 4  # outputs of a tile along one axis
 IN = 6  # inputs of a tile along one axis, and as many frequencies
 POINTS = (0.0, 0.75, -0.75, 1.375, -1.375)  # of interpolation, besides infinity; exact in binary, as their products
-STRETCH = 2048  # columns of a transform computed together
 TILES = 192  # tiles of a round: enough for fast matrix products, few enough for the cache
 FEW_CHANNELS = 32  # with at most so many, twice as many tiles fit
+UNPACKED = 10**6  # multiplications of a product that OpenBLAS does without copying the factors into an order of its own
+LEAST_TILES = 48  # with fewer for that, products of more tiles are faster
 
 
 @functools.cache
@@ -88,24 +89,13 @@ class Grid:
     def rounds(self) -> Iterator[tuple[slice, slice]]:
         """Yield the images and the tile rows of each round."""
         tiles = TILES * 2 if max(self.channels, self.outputs) <= FEW_CHANNELS else TILES
+        unpacked = UNPACKED // max(1, self.channels * self.outputs)
+        tiles = min(tiles, unpacked) if unpacked >= LEAST_TILES else tiles
         together = max(1, tiles // (self.down * self.across))
         band = self.down if together > 1 else max(1, min(self.down, 2 * tiles // self.across))
         for image in range(0, self.images, together):
             for row in range(0, self.down, band):
                 yield slice(image, min(image + together, self.images)), slice(row, min(row + band, self.down))
-
-
-def small_product(matrix: Array, x: Array, out: Array) -> None:
-    """Write matrix (m, k) @ x (k, n) to `out`, for small m and k and very large n, a stretch of columns at a time.
-
-    A single product would be half as fast, as it packs all of `x` and so reads it from memory twice.
-    """
-    whole = x.shape[1] // STRETCH * STRETCH
-    if whole:
-        parts = x[:, :whole].reshape(len(x), -1, STRETCH).swapaxes(0, 1)
-        np.matmul(matrix, parts, out=out[:, :whole].reshape(len(out), -1, STRETCH).swapaxes(0, 1))
-    if whole < x.shape[1]:
-        np.matmul(matrix, x[:, whole:], out=out[:, whole:])
 
 
 class TransformedInputs:
@@ -164,6 +154,12 @@ def _weights(w: Array) -> Array:
     return flat.reshape(IN, IN, *w.shape[2:])
 
 
+def _down(x: Array) -> Array:
+    """Return the planes (down, across, tiles, C) of all pixels or frequencies as matrices (across, down, tiles * C)."""
+    down, across, tiles, channels = x.shape
+    return x.reshape(down, across, tiles * channels).swapaxes(0, 1)
+
+
 def _matching_pixels(y: Array, slots: Array, rows: slice) -> Iterator[tuple[Array, Array]]:
     """Yield strided pixels of images `y` with the view of slots (s, s, images, tile rows, across, K) for them."""
     size = slots.shape[0]
@@ -193,12 +189,12 @@ def forward(
         shape = images.stop - images.start, rows.stop - rows.start, grid.across, outputs
         tiles = shape[0] * shape[1] * shape[2]
         product = buffer("product", (IN, tiles, outputs), dtype)
-        half = buffer("half", (IN, OUT, tiles * outputs), dtype)
+        half = buffer("half", (IN, OUT, tiles, outputs), dtype)
         for frequency in range(IN):
             np.matmul(inputs[frequency], u[frequency], out=product)
-            small_product(a, product.reshape(IN, -1), half[frequency])
+            np.matmul(a, product.reshape(IN, -1), out=half[frequency].reshape(OUT, -1))
         slots = buffer("slots", (OUT, OUT, tiles, outputs), dtype)
-        small_product(a, half.reshape(IN, -1), slots.reshape(OUT, -1))
+        np.matmul(a, _down(half), out=_down(slots))
         if pool:
             pooled = buffer("pooled", (size, size, tiles, outputs), dtype)
             saved.append(np.empty(pooled.shape, np.uint8))
@@ -229,7 +225,7 @@ def backward(
     """Return the cotangents of x (None unless wanted), w and b (zeros unless wanted)."""
     grid, dtype = Grid.of(x, w, padding), x.dtype
     a, evaluate, b = (matrix.astype(dtype) for matrix in transforms())
-    u = np.ascontiguousarray(_weights(w).swapaxes(2, 3))  # products with a transposed right side are slower
+    u = _weights(w.swapaxes(2, 3))  # products with a transposed right side are slower
     dw, db = np.zeros((IN, IN, *w.shape[2:]), dtype), np.zeros(grid.outputs, dtype)
     inputs, image = TransformedInputs(x, grid), InputCotangent(grid, x) if wanted else None
     part = buffer("part", dw.shape[1:], dtype)
@@ -241,22 +237,22 @@ def backward(
             db += np.ones(OUT * OUT * tiles, dtype) @ slots.reshape(-1, outputs)
         if weights:
             inputs.load(images, rows)
-        half = buffer("half", (IN, OUT, tiles * outputs), dtype)
-        small_product(a.T, slots.reshape(OUT, -1), half.reshape(IN, -1))
+        half = buffer("half", (IN, OUT, tiles, outputs), dtype)
+        np.matmul(a.T, _down(slots), out=_down(half))
         product = buffer("product", (IN, tiles, outputs), dtype)
         back = buffer("back", (IN, tiles, grid.channels), dtype)
-        halves = buffer("halves", (IN, IN, tiles * grid.channels), dtype)
+        halves = buffer("halves", (IN, IN, tiles, grid.channels), dtype)
         for frequency in range(IN):
-            small_product(a.T, half[frequency], product.reshape(IN, -1))
+            np.matmul(a.T, half[frequency].reshape(OUT, -1), out=product.reshape(IN, -1))
             if weights:
                 np.matmul(inputs[frequency].swapaxes(1, 2), product, out=part)
                 dw[frequency] += part
             if wanted:
                 np.matmul(product, u[frequency], out=back)
-                small_product(b.T, back.reshape(IN, -1), halves[frequency])
+                np.matmul(b.T, back.reshape(IN, -1), out=halves[frequency].reshape(IN, -1))
         if image is not None:
-            whole = buffer("whole", (IN, IN, tiles * grid.channels), dtype)
-            small_product(b.T, halves.reshape(IN, -1), whole.reshape(IN, -1))
+            whole = buffer("whole", (IN, IN, tiles, grid.channels), dtype)
+            np.matmul(b.T, _down(halves), out=_down(whole))
             image.add(whole, images, rows)
     dw = np.kron(evaluate, evaluate).T @ dw.reshape(IN * IN, -1)
     return None if image is None else image.dx, dw.reshape(w.shape), db
@@ -288,7 +284,7 @@ class InputCotangent:
         self.dx = np.empty(x.shape, x.dtype)
 
     def add(self, tiles: Array, images: slice, rows: slice) -> None:
-        """Add the contributions (6, 6, tiles * C) of a round; copy images to `dx` after their last tile row."""
+        """Add the contributions (6, 6, tiles, C) of a round; copy images to `dx` after their last tile row."""
         grid, high = self.grid, rows.stop - rows.start
         count = images.stop - images.start
         shape = count, OUT * (grid.down + 1), OUT * (grid.across + 1), grid.channels
