@@ -224,7 +224,7 @@ def backward(
 ) -> tuple[Array | None, Array, Array]:
     """Return the cotangents of x (None unless wanted), w and b (zeros unless wanted)."""
     grid, dtype = Grid.of(x, w, padding), x.dtype
-    a, evaluate, b = (matrix.astype(dtype) for matrix in transforms())
+    a, evaluate, _ = (matrix.astype(dtype) for matrix in transforms())
     u = _weights(w.swapaxes(2, 3))  # products with a transposed right side are slower
     dw, db = np.zeros((IN, IN, *w.shape[2:]), dtype), np.zeros(grid.outputs, dtype)
     inputs, image = TransformedInputs(x, grid), InputCotangent(grid, x) if wanted else None
@@ -240,20 +240,17 @@ def backward(
         half = buffer("half", (IN, OUT, tiles, outputs), dtype)
         np.matmul(a.T, _down(slots), out=_down(half))
         product = buffer("product", (IN, tiles, outputs), dtype)
-        back = buffer("back", (IN, tiles, grid.channels), dtype)
-        halves = buffer("halves", (IN, IN, tiles, grid.channels), dtype)
+        if image is not None:
+            image.begin(images, rows)
         for frequency in range(IN):
             np.matmul(a.T, half[frequency].reshape(OUT, -1), out=product.reshape(IN, -1))
             if weights:
                 np.matmul(inputs[frequency].swapaxes(1, 2), product, out=part)
                 dw[frequency] += part
-            if wanted:
-                np.matmul(product, u[frequency], out=back)
-                np.matmul(b.T, back.reshape(IN, -1), out=halves[frequency].reshape(IN, -1))
+            if image is not None:
+                image.add(frequency, product, u[frequency])
         if image is not None:
-            whole = buffer("whole", (IN, IN, tiles, grid.channels), dtype)
-            np.matmul(b.T, _down(halves), out=_down(whole))
-            image.add(whole, images, rows)
+            image.end()
     dw = np.kron(evaluate, evaluate).T @ dw.reshape(IN * IN, -1)
     return None if image is None else image.dx, dw.reshape(w.shape), db
 
@@ -277,28 +274,58 @@ def _cotangent(g: Array, y: Array, places: Array | None, grid: Grid, rows: slice
 
 
 class InputCotangent:
-    """The cotangent of the input; tiles overlap by two pixels, where their contributions are added."""
+    """The cotangent of the input: of one frequency of the height along the width, then of a round along the height.
+
+    Tiles overlap by two pixels: the first ones of a tile come from its own frequencies and from those of the tile
+    before, and one product with both adds them up.
+    """
 
     def __init__(self, grid: Grid, x: Array) -> None:
-        self.grid = grid
-        self.dx = np.empty(x.shape, x.dtype)
+        self.grid, self.dx = grid, np.empty(x.shape, x.dtype)
+        back = transforms()[2].T.astype(x.dtype)
+        self.own, self.beyond = back[:OUT], back[OUT:]  # the pixels up to the next tile, and those after them
+        self.both = np.concatenate([np.pad(self.beyond, ((0, 2 * OUT - IN), (0, 0))), self.own], 1)
+        self.images = self.rows = slice(0)
+        nothing: Array = np.empty(0)
+        self.back = self.half = self.above = nothing
 
-    def add(self, tiles: Array, images: slice, rows: slice) -> None:
-        """Add the contributions (6, 6, tiles, C) of a round; copy images to `dx` after their last tile row."""
-        grid, high = self.grid, rows.stop - rows.start
-        count = images.stop - images.start
-        shape = count, OUT * (grid.down + 1), OUT * (grid.across + 1), grid.channels
-        padded = buffer("images", shape, tiles.dtype)
-        target = padded.reshape(count, grid.down + 1, OUT, grid.across + 1, OUT, grid.channels)
-        carried = target[:, rows.start, :2].copy() if rows.start else 0  # from the tile row above
-        parts = tiles.reshape(IN, IN, count, high, grid.across, grid.channels).transpose(2, 3, 0, 4, 1, 5)
-        np.copyto(target[:, rows.start : rows.stop, :, :-1], parts[:, :, :OUT, :, :OUT])
-        target[:, rows.start : rows.stop + 1, :, -1] = 0
-        target[:, rows.stop] = 0
-        target[:, rows.start, :2] += carried
-        target[:, rows.start : rows.stop, :, 1:, :2] += parts[:, :, :OUT, :, OUT:]
-        target[:, rows.start + 1 : rows.stop + 1, :2, :-1] += parts[:, :, OUT:, :, :OUT]
-        target[:, rows.start + 1 : rows.stop + 1, :2, 1:, :2] += parts[:, :, OUT:, :, OUT:]
-        if rows.stop == grid.down:
-            inner = slice(grid.top, grid.top + grid.height), slice(grid.left, grid.left + grid.width)
-            np.copyto(self.dx[images], padded[:, *inner])
+    def begin(self, images: slice, rows: slice) -> None:
+        """Lay out scratch memory for a round, with the tile row above it in the same image."""
+        grid, dtype, self.images, self.rows = self.grid, self.dx.dtype, images, rows
+        count, high = images.stop - images.start, rows.stop - rows.start
+        self.back = buffer("back", (count, high, grid.across, IN, grid.channels), dtype)
+        self.half = buffer("rows back", (count, 1 + high, IN, OUT * (grid.across + 1), grid.channels), dtype)
+        if rows.start:
+            self.half[:, 0] = self.above
+
+    def add(self, frequency: int, cotangent: Array, weights: Array) -> None:
+        """Add one frequency of the height of the output's cotangent (6, tiles, K), times weights (6, K, C)."""
+        back, (count, high, across, _, channels) = self.back, self.back.shape
+        np.matmul(cotangent, weights, out=back.reshape(-1, IN, channels).swapaxes(0, 1))
+        row = self.half[:, 1:, frequency]
+        np.matmul(self.own, back[:, :, 0], out=row[:, :, :OUT])
+        pairs = as_strided(back, (count, high, across - 1, 2 * IN, channels), back.strides, writeable=False)
+        between = row[:, :, OUT : OUT * across].reshape(count, high, across - 1, OUT, channels)
+        np.matmul(self.both, pairs, out=between)
+        np.matmul(self.beyond, back[:, :, -1], out=row[:, :, OUT * across :][:, :, : len(self.beyond)])
+
+    def end(self) -> None:
+        """Write the pixels of the round, and those after the last tile row of an image, to `dx`."""
+        grid, rows, channels = self.grid, self.rows, self.grid.channels
+        count, width, is_last = len(self.half), grid.width * channels, rows.stop == grid.down
+        half = self.half.reshape(count, -1, OUT * (grid.across + 1) * channels)
+        half = half[:, :, grid.left * channels : grid.left * channels + width]
+        dx = self.dx[self.images].reshape(count, grid.height, width)
+        for row in range(rows.start, rows.stop + is_last):
+            above = IN * (row - rows.start)
+            matrix, tiles = self.both, half[:, above : above + 2 * IN]
+            if row == 0:
+                matrix, tiles = self.own, tiles[:, IN:]
+            elif row == grid.down:
+                matrix = self.beyond
+            first, last = max(OUT * row, grid.top), min(OUT * row + len(matrix), grid.top + grid.height)
+            if first < last:
+                pixels = dx[:, first - grid.top : last - grid.top]
+                np.matmul(matrix[first - OUT * row : last - OUT * row], tiles, out=pixels)
+        if not is_last:
+            self.above = self.half[:, -1].copy()
