@@ -13,6 +13,7 @@ import numpy as np
 
 from dbp.autodiff import scratch
 from dbp.autodiff.blocks.block import Block
+from dbp.autodiff.blocks.normal_distribution import fill_with_normal_distribution
 from dbp.autodiff.pieces import row_pieces
 from dbp.autodiff.primitives import gelu, relu, sigmoid, silu, tanh
 from dbp.autodiff.primitives.error_function import erfc
@@ -118,12 +119,9 @@ def _apply_gelu(z: Array, slope: Array | None) -> None:
 
 
 def _apply_gelu_exact(z: Array, slope: Array | None) -> None:
-    s = erfc.value(z * -math.sqrt(0.5))
-    s *= 0.5
+    s, bell = _like("gate", z), _like("bell", z) if slope is None else slope
+    fill_with_normal_distribution(z, s, bell)
     if slope is not None:  # s + x exp(-x^2 / 2) / sqrt(2 pi)
-        np.multiply(z, z, out=slope)
-        slope *= -0.5
-        np.exp(slope, out=slope)
         slope *= z
         slope *= 1 / math.sqrt(2 * math.pi)
         slope += s
