@@ -70,18 +70,16 @@ def _layer_normalize_backward(
     by_scale, by_shift = np.zeros((2, rows.shape[1]), np.result_type(g, scale))
     for piece in row_pieces(*rows.shape):
         here = cotangents[piece]
-        normal, product = (scratch.buffer(name, here.shape, center.dtype) for name in ("normal", "product"))
-        np.subtract(rows[piece], center[piece], out=normal)
-        normal *= inverse[piece]
-        np.multiply(here, normal, out=product)
-        by_scale += np.add.reduce(product, axis=0)
+        distance, share = (scratch.buffer(name, here.shape, center.dtype) for name in ("distance", "share"))
+        np.subtract(rows[piece], center[piece], out=distance)
+        np.multiply(here, inverse[piece], out=share)
+        by_scale += np.einsum("ij,ij->j", share, distance)
         by_shift += np.add.reduce(here, axis=0)
         if by_x is not None:
-            part = np.multiply(here, scale, out=by_x[piece])
-            normal *= _row_means(product, scale)
-            normal += _row_means(here, scale)
-            part -= normal
-            part *= inverse[piece]
+            part = np.multiply(share, scale, out=by_x[piece])
+            distance *= np.square(inverse[piece]) * _row_means(part, distance)
+            distance += _row_means(share, scale)
+            part -= distance
     found = None if by_x is None else by_x.reshape(x.shape), by_scale, by_shift
     return [array if want else None for array, want in zip(found, wanted, strict=True)]
 
@@ -149,15 +147,11 @@ def _rms_normalize_backward(
     by_scale = np.zeros(rows.shape[1], np.result_type(g, scale))
     for piece in row_pieces(*rows.shape):
         here = cotangents[piece]
-        normal, product = (scratch.buffer(name, here.shape, inverse.dtype) for name in ("normal", "product"))
-        np.multiply(rows[piece], inverse[piece], out=normal)
-        np.multiply(here, normal, out=product)
-        by_scale += np.add.reduce(product, axis=0)
+        share = np.multiply(here, inverse[piece], out=scratch.buffer("share", here.shape, inverse.dtype))
+        by_scale += np.einsum("ij,ij->j", share, rows[piece])
         if by_x is not None:
-            part = np.multiply(here, scale, out=by_x[piece])
-            normal *= _row_means(product, scale)
-            part -= normal
-            part *= inverse[piece]
+            part = np.multiply(share, scale, out=by_x[piece])
+            part -= np.multiply(rows[piece], np.square(inverse[piece]) * _row_means(part, rows[piece]), out=share)
     return None if by_x is None else by_x.reshape(x.shape), by_scale if wanted[1] else None
 
 
