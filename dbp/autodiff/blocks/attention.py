@@ -26,8 +26,10 @@ from dbp.autodiff.tensor import OutputSlot, Value
 from dbp.types import Array
 
 HIDDEN = -1e30  # added to the scores of keys that are not attended to, so that softmax makes them 0
-TILE = 1 << 16  # scores of a tile
-CAUSAL_ROWS = 64  # queries of a tile of causal attention; fewer would skip more keys, in smaller products
+TILE = 1 << 17  # scores of a tile
+ROWS = 128  # queries of a tile, at least, as products of fewer are slow
+CAUSAL_ROWS = 64  # queries of a tile of causal attention, of which fewer would skip more keys, in smaller products
+LONG = 1024  # keys of a sequence so long that the larger tiles skip about as many
 KEPT = 4  # how long a sequence may be, in widths of a head, whose exponentials are kept and not computed again
 
 
@@ -104,8 +106,8 @@ def tiles_of(heads: int, rows: int, keys: int, skips: bool) -> tuple[Tile, ...]:
     """
     if not keys or not rows:
         return ()
-    most = max(1, TILE // keys)
-    length = min(rows, CAUSAL_ROWS if skips else most)
+    most = max(ROWS, TILE // keys)
+    length = min(rows, most if not skips else CAUSAL_ROWS if keys < LONG else ROWS)
     count = -(-heads // -(-heads // max(1, most // length)))  # heads of a tile, about as many in each
     found, start = [], 0
     for head in range(0, heads, count):
@@ -146,6 +148,7 @@ class _Attention:
         self._causal = causal
         self._skips = causal and mask is None  # with a mask, an example may have queries that attend to no key
         self._hidden = None if mask is None else _hidden_keys(mask, q.dtype).swapaxes(1, 2)
+        self._extreme = np.sqrt(np.finfo(q.dtype).max)  # sum of exponentials that overflows only if it is squared
         self.factor = q.dtype.type(1 / math.sqrt(q.shape[-1]))
         self.tiles = tiles_of(*q.shape[1:3], k.shape[2], self._skips)
         self.size = self.tiles[-1].scores.stop if self.tiles else 0
@@ -155,38 +158,51 @@ class _Attention:
         """Return memory for numbers of a tile."""
         return scratch.buffer(f"attention {name}", shape, self.q.dtype)
 
-    def turned(self, name: str, x: Array, factor: Any) -> Array:
-        """Return rows (..., rows, width) as columns (..., width, rows), times a factor."""
+    def turned(self, x: Array, factor: Any) -> Array:
+        """Return rows (..., rows, width) as columns (..., width, rows), times a factor, until this is called again."""
         columns = x.swapaxes(-1, -2)
-        found: Array = np.multiply(columns, factor, out=self.scratch(name, columns.shape))
+        found: Array = np.multiply(columns, factor, out=self.scratch("columns", columns.shape))
         return found
 
-    def examples(self) -> Iterator[tuple[slice, Array]]:
-        """Yield some examples, and their queries divided by the root of the width, as columns."""
-        for some in row_pieces(len(self.q), self.size, TILE):
-            yield some, self.turned("queries", self.q[some], self.factor)
+    def examples(self) -> Iterator[slice]:
+        """Yield some examples at a time."""
+        return row_pieces(len(self.q), self.size, TILE)
 
-    def exponentials(self, some: slice, queries: Array, tile: Tile, kept: Array | None) -> Array:
-        """Return the exponentials of the scores of a tile less the largest of each query, (examples, *tile.shape).
+    def exponentials(self, some: slice, tile: Tile, kept: Array | None) -> tuple[Array, Array]:
+        """Return the exponentials of the scores of a tile, (examples, *tile.shape), and their sums over the keys.
+
+        The largest score of a query is subtracted only where the sum is extreme without it, as that takes time. Other
+        queries do not count, so that the bits of one do not depend on others.
 
         Args:
             some: the examples.
-            queries: of the examples.
             tile: the tile.
             kept: where to write those of all tiles, (all examples, scores); None for scratch memory.
         """
-        heads, keys, rows = tile.shape
-        count = some.stop - some.start
-        e = self.scratch("scores", (count, *tile.shape)) if kept is None else _exponentials_of(kept, some, tile)
-        np.matmul(self.k[some, tile.heads, tile.keys], queries[:, tile.heads, :, tile.rows], out=e)
+        shape = some.stop - some.start, *tile.shape
+        e = self.scratch("scores", shape) if kept is None else _exponentials_of(kept, some, tile)
+        ones = np.ones(tile.shape[1], e.dtype)
+        self._fill_with_scores(e, some, tile)
+        with np.errstate(over="ignore"):
+            sums = ones @ np.exp(e, out=e)
+        usual = (sums > 1 / self._extreme) & (sums < self._extreme)  # and not NaN
+        if not usual.all():
+            self._fill_with_scores(e, some, tile)
+            e -= np.where(usual, 0, np.maximum.reduce(e, axis=2))[:, :, None]
+            sums = ones @ np.exp(e, out=e)
+        return e, sums
+
+    def _fill_with_scores(self, e: Array, some: slice, tile: Tile) -> None:
+        """Write the scores of a tile to e, those of hidden keys less a large number."""
+        count, heads, keys, rows = e.shape
+        queries = self.turned(self.q[some, tile.heads, tile.rows], self.factor)
+        np.matmul(self.k[some, tile.heads, tile.keys], queries, out=e)
         if self._causal:
             first = min(keys, tile.rows.start) if self._skips else 0  # key that is hidden from any query
             hidden = _later_keys(keys - first, rows, tile.rows.start - first, e.dtype)
             e.reshape(count, heads, -1)[..., first * rows :] += hidden
         if self._hidden is not None:
             e += self._hidden[some, None]
-        e -= np.maximum.reduce(e, axis=2, keepdims=True)
-        return np.exp(e, out=e)
 
 
 def _exponentials_of(kept: Array, some: slice, tile: Tile) -> Array:
@@ -213,11 +229,11 @@ def _attend(at: _Attention, y: Array, keep: bool) -> _Kept:
     """Fill y (examples, heads, rows, width) with the attended values."""
     inverses = np.empty((*at.q.shape[:3], 1), y.dtype)
     kept = np.empty((len(y), at.size), y.dtype) if keep and at.is_kept else None
-    for some, queries in at.examples():
+    for some in at.examples():
         for tile in at.tiles:
             rows, keys = (some, tile.heads, tile.rows), (some, tile.heads, tile.keys)
-            e = at.exponentials(some, queries, tile, kept)
-            inverse = np.divide(1, np.ones(tile.shape[1], e.dtype) @ e, out=inverses[rows][..., 0])
+            e, sums = at.exponentials(some, tile, kept)
+            inverse = np.divide(1, sums, out=inverses[rows][..., 0])
             np.matmul(e.swapaxes(2, 3), at.v[keys], out=y[rows])
             y[rows] *= inverse[..., None]
     return _Kept(inverses, kept)
@@ -226,15 +242,15 @@ def _attend(at: _Attention, y: Array, keep: bool) -> _Kept:
 def _pull_back(at: _Attention, g: Array, y: Array, kept: _Kept, by: Sequence[Array]) -> None:
     """Fill `by` with the cotangents of queries, keys and values, given that of the attended values y; all by head."""
     by_q, by_k, by_v = by
-    for some, queries in at.examples():
+    for some in at.examples():
         for tile in at.tiles:
             rows, keys = (some, tile.heads, tile.rows), (some, tile.heads, tile.keys)
             if kept.exponentials is None:
-                e = at.exponentials(some, queries, tile, None)
+                e, _ = at.exponentials(some, tile, None)
             else:
                 e = _exponentials_of(kept.exponentials, some, tile)
             share = np.multiply(g[rows], kept.inverses[rows], out=at.scratch("share", g[rows].shape))
-            slope = np.matmul(at.v[keys], at.turned("columns", share, 1), out=at.scratch("slope", e.shape))
+            slope = np.matmul(at.v[keys], at.turned(share, 1), out=at.scratch("slope", e.shape))
             slope -= np.vecdot(share, y[rows])[:, :, None]
             slope *= e
             np.matmul(slope.swapaxes(2, 3), at.k[keys], out=by_q[rows])

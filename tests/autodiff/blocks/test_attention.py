@@ -26,10 +26,13 @@ def results(block, inputs, **options):
     return [y.value, *ad.pullback(y, np.cos(np.arange(y.size, dtype=y.dtype)).reshape(y.shape), leaves)]
 
 
-@pytest.fixture(params=[(1 << 16, 64, 4), (1 << 16, 64, 0), (24, 64, 4), (30, 2, 0), (8, 3, 4)], ids=str)
+SIZES = (1 << 17, 128, 64, 99, 4), (1 << 17, 128, 64, 99, 0), (24, 1, 64, 99, 4), (30, 4, 2, 8, 0), (8, 1, 3, 99, 4)
+
+
+@pytest.fixture(params=SIZES, ids=str)
 def tiles(request, monkeypatch):
     """Set the sizes of tiles, and how long sequences may be whose exponentials are kept."""
-    for name, value in zip(("TILE", "CAUSAL_ROWS", "KEPT"), request.param, strict=True):
+    for name, value in zip(("TILE", "ROWS", "CAUSAL_ROWS", "LONG", "KEPT"), request.param, strict=True):
         monkeypatch.setattr(attention, name, value)
     attention.tiles_of.cache_clear()
     yield
@@ -99,6 +102,28 @@ def test_nothing_to_attend_to_gives_zeros():
     q, k, v = three(4, 0)
     for found in results(ad.attention_block, [q, k, v]):
         np.testing.assert_array_equal(found, np.zeros(found.shape))
+
+
+@pytest.mark.parametrize("score", [60, -60])
+def test_sums_of_exponentials_beyond_the_usual_ones(score):
+    """Without their largest score, exponentials of all keys of a query would be too large or too small."""
+    q, k, v = three(5, 5)
+    q[:, 3] += score
+    k += 3**0.5  # about the score of that query times the root of the width of a head, by each of its 3 channels
+    found = results(ad.attention_block, [x.astype(np.float32) for x in (q, k / 3, v)])
+    for own, other in zip(found, results(ad.attention_block._function, [q, k / 3, v]), strict=True):
+        np.testing.assert_allclose(own, other, rtol=1e-4, atol=1e-4 * np.abs(other).max())
+
+
+@pytest.mark.parametrize("factor", [1e3, np.nan])
+def test_a_query_has_the_bits_that_it_has_beside_usual_ones(factor):
+    q, k, v = (x.astype(np.float32) for x in three(6, 6))
+    usual = ad.attention_block(q, k, v, heads=HEADS)
+    q[:, 2] *= np.float32(factor)
+    beside = ad.attention_block(q, k, v, heads=HEADS)
+    others = np.arange(6) != 2
+    np.testing.assert_array_equal(beside[:, others], usual[:, others])
+    assert not np.array_equal(beside[:, 2], usual[:, 2])
 
 
 def test_large_scores_do_not_overflow():
