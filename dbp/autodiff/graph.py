@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from dbp.autodiff.cotangents import Cotangents
 from dbp.autodiff.tensor import OutputSlot, Tensor, Value
 from dbp.types import Array
 
@@ -92,16 +93,17 @@ def pullback(
         One array (or tensor) of the leaf's shape per leaf, or None where the output does not depend on it.
     """
     nodes = nodes_between(leaves, [output])
-    cotangents: dict[int, Value] = {output.created: cotangent}
-    slots = None if into is None else _LeafSlots(nodes, leaves, into, cotangents, on_ready)
     keep = {leaf.created for leaf in leaves}
     wanted = keep | {node.created for node in nodes}
+    cotangents = Cotangents(output, cotangent)
+    slots = None if into is None else _LeafSlots(nodes, leaves, into, cotangents, on_ready)
     while nodes:
         node = nodes.pop()
         if node.created in cotangents:
+            memory = None if node.created in keep else cotangents.memory_of(node.created)
             g = cotangents[node.created] if node.created in keep else cotangents.pop(node.created)
-            _add_cotangents(node, g, wanted, cotangents, record, slots)
-            del g
+            _add_cotangents(node, g, memory, wanted, cotangents, record, slots)
+            del g, memory
         if slots is not None:
             slots.after(node)
         if consume:
@@ -112,9 +114,18 @@ def pullback(
 
 
 def _add_cotangents(
-    node: Tensor, g: Value, wanted: set[int], cotangents: dict[int, Value], record: bool, slots: _LeafSlots | None
+    node: Tensor,
+    g: Value,
+    memory: Array | None,
+    wanted: set[int],
+    cotangents: Cotangents,
+    record: bool,
+    slots: _LeafSlots | None,
 ) -> None:
-    """Add to the cotangents of the inputs of a node those that follow from g, the cotangent of its output."""
+    """Add to the cotangents of the inputs of a node those that follow from g, the cotangent of its output.
+
+    `memory` is g if the rule of the node may write to it.
+    """
     primitive, inputs = node.primitive, node.inputs
     assert primitive is not None
     y, arguments = _arguments(node, record)
@@ -122,12 +133,10 @@ def _add_cotangents(
     options = node.options
     if slots is not None and primitive.takes_output_slots:
         options = options | {"slots": slots.of(inputs)}
+    if memory is not None and primitive.takes_memory:
+        options = options | {"memory": memory}
     for now in [requested] if slots is None else slots.turns(node, requested):
-        parts = primitive.pull(g, y, arguments, options, now)
-        for x, part in zip(inputs, parts, strict=True):
-            if part is not None:
-                before = cotangents.get(x.created)
-                cotangents[x.created] = part if before is None else before + part
+        cotangents.add(inputs, primitive.pull(g, y, arguments, options, now), primitive.new_cotangents)
 
 
 class _LeafSlots:
@@ -146,7 +155,7 @@ class _LeafSlots:
         nodes: Sequence[Tensor],
         leaves: Sequence[Tensor],
         into: Sequence[Array],
-        cotangents: dict[int, Value],
+        cotangents: Cotangents,
         on_ready: Callable[[int, int], None] | None,
     ):
         self._cotangents, self._on_ready = cotangents, on_ready or (lambda number, start: None)

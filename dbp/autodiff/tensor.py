@@ -68,6 +68,8 @@ class Primitive:
     """
 
     takes_output_slots = False  # whether pull() reads the option `slots`: per input, where to write, or None
+    takes_memory = False  # whether pull() reads the option `memory`: g, if it may be written to
+    new_cotangents = False  # whether pull() returns arrays that nobody else has
     separable = False  # whether calling pull() for some inputs first, for the others later, costs little more
     max_inputs = sys.maxsize  # positional arguments after these are options
 

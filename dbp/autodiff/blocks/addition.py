@@ -45,7 +45,7 @@ def _backward(
     return [before if want else None for want in wanted]
 
 
-_block = Block("add_relu_block", _add_relu, _forward, _backward)
+_block = Block("add_relu_block", _add_relu, _forward, _backward, new_cotangents=True)
 
 
 def add_relu_block(a: Value, b: Value) -> Value:

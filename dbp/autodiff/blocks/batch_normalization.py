@@ -144,10 +144,11 @@ def _backward(
     others: OtherParts | None = None,
     fixed: bool = False,
     relu_after: bool = False,
+    memory: Array | None = None,
 ) -> Sequence[Array | None]:
     """Return the gradients of Ioffe and Szegedy 2015, section 3; the normalized x is computed again, not kept."""
     inverse = kept[1]
-    passes = _BackwardPasses(g, y, x, kept, relu_after)
+    passes = _BackwardPasses(g, y, x, kept, relu_after, memory)
     if fixed and not any(wanted[1:]):
         return passes.by_x_alone(scale * inverse), None, None
     sum_, product = passes.sums()
@@ -171,10 +172,13 @@ class _BackwardPasses:
         x: what was normalized.
         kept: mean of each channel, and one over its deviation.
         relu_after: whether y is the output of ReLU.
+        memory: g, if it may be written to; the cotangent of x then takes its place.
     """
 
-    def __init__(self, g: Array, y: Array, x: Array, kept: Moments, relu_after: bool) -> None:
-        self._channels, self._result = x.shape[-1], np.empty(x.shape, y.dtype)
+    def __init__(self, g: Array, y: Array, x: Array, kept: Moments, relu_after: bool, memory: Array | None) -> None:
+        if memory is None or memory.dtype != y.dtype or not memory.flags.c_contiguous:
+            memory = np.empty(x.shape, y.dtype)
+        self._channels, self._result = x.shape[-1], memory
         g = g.astype(y.dtype, copy=False)
         self._out, self._x, self._y, self._g = (long_rows(a, self._channels) for a in (self._result, x, y, g))
         self._center, self._rest = _center_and_rest(*kept, self._out)
@@ -220,4 +224,6 @@ class _BackwardPasses:
         return self._result
 
 
-batch_normalize_block = Block("batch_normalize_block", _batch_normalize, _forward, _backward)
+batch_normalize_block = Block(
+    "batch_normalize_block", _batch_normalize, _forward, _backward, new_cotangents=True, takes_memory=True
+)

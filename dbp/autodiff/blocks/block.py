@@ -40,6 +40,8 @@ class Block(Recomputed):
         planned: (arrays, options, output) -> a PlannedNode with less overhead than the passes above, as a plan runs for
             small arrays, with the same bits; or None where it has none.
         recorded: derivatives to be differentiated again; by default those of the specification.
+        new_cotangents: whether `backward` returns arrays that nobody else has, so that others may write to them.
+        takes_memory: whether `backward` takes another option, `memory`: g, if it may be written to, or None.
     """
 
     takes_output_slots = True
@@ -54,10 +56,13 @@ class Block(Recomputed):
         value_alone: Callable[..., Array] | None = None,
         planned: Callable[[Sequence[Any], Options, Array], PlannedNode | None] | None = None,
         recorded: RecordedRules | None = None,
+        new_cotangents: bool = False,
+        takes_memory: bool = False,
     ):
         super().__init__(specification)
         self.name, self.value, self._backward, self._tangent = name, forward, backward, tangent
         self._value_alone, self._planned, self._recorded = value_alone, planned, recorded
+        self.new_cotangents, self.takes_memory = new_cotangents, takes_memory
         PRIMITIVES[name] = self
 
     def __call__(self, *inputs: Value, **options: Any) -> Any:
@@ -85,6 +90,8 @@ class Block(Recomputed):
             found = None if self._recorded is None else self._recorded.pull(g, y, inputs, wanted, **own)
             return super().pull(g, y, inputs, own, wanted) if found is None else found
         slots = options.get("slots") or [None] * len(inputs)
+        if self.takes_memory:
+            own = own | {"memory": options.get("memory")}
         return list(self._backward(g, y, options["kept"], wanted, slots, *inputs, **own))
 
     def push(

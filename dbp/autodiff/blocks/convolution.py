@@ -66,7 +66,7 @@ def sliding(window: Window) -> Options:
     return {"stride": window.stride, "padding": window.padding, "dilation": window.dilation}
 
 
-_block = Block("convolution_block", _convolution, _convolution_forward, _convolution_backward)
+_block = Block("convolution_block", _convolution, _convolution_forward, _convolution_backward, new_cotangents=True)
 
 
 def convolution_block(
