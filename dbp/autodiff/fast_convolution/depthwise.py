@@ -97,6 +97,7 @@ class TappedRows:
         row = geometry.positions[-1]
         self.pieces = max(1, min(row, -(-row * self.channels // ROW)))  # of a row
         self.columns = -(-row // self.pieces)  # of a piece; the last one of a row may end beyond the row
+        self.framed = slice(0), 0  # the positions and the number of images in scratch memory whose padding is zero
         self.strided = geometry.stride[-1] > 1  # then each tap has a row of its own, of the pixels under it alone
         outer, taps = string.ascii_lowercase[: len(geometry.taps) + 1], string.ascii_uppercase[: len(geometry.taps)]
         self.pixels, self.weights, self.outputs = f"{outer}{taps}z", f"{taps}z", f"{outer}z"  # axes in Einstein sums
@@ -139,7 +140,9 @@ class TappedRows:
         _, stride, dilation, before, _ = self.geometry
         x = self.x[index[0]]
         padded = buffer("tapped", (len(x), *lengths, x.shape[-1], self.multiplier), x.dtype)
-        padded.fill(0)
+        if self.framed[0] != index[1] or self.framed[1] < len(x):  # else those of an earlier round, padded as these are
+            padded.fill(0)
+            self.framed = index[1], len(x)
         starts = [index[1].start * stride[0] - before[0], *(-pad for pad in before[1:])]
         outer = [overlap(n, 1, at, size) for n, at, size in zip(lengths[:-2], starts[:-1], x.shape[1:-2], strict=True)]
         for copy in range(lengths[-2]):

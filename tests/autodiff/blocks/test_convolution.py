@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dbp.autodiff as ad
+from dbp.autodiff import scratch
 from dbp.autodiff.fast_convolution import depthwise, filtering, grouped, sequences
 from dbp.autodiff.tensor import PRIMITIVES
 
@@ -141,3 +142,18 @@ def test_results_do_not_depend_on_other_calls_or_on_memory(groups, inputs, heigh
     ):
         np.testing.assert_array_equal(array, copy)
         np.testing.assert_array_equal(array, again)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("images", [1 / 3, 1, 3, 7], ids=["bands of an image", "one", "three", "all seven"])
+def test_padding_is_zero_in_every_round(monkeypatch, images, stride):
+    random = np.random.default_rng(0)
+    x, w = (random.integers(-3, 4, shape).astype(np.float32) for shape in ((7, 6, 5, 4), (3, 3, 1, 4)))
+    options = {"window": ad.Window((3, 3), (stride, stride), ((1, 1), (1, 1))), "groups": 4}
+    options |= {"relu_after": False, "pool": ()}
+    expected = gradients(BLOCK._function, [x, w, None], [0, 1], options)
+    padded = 8 * 7 * 4 * 4  # bytes of an image with its padding
+    monkeypatch.setattr(depthwise, "ROUND_BYTES", int(images * padded))
+    scratch.buffer("tapped", (1 << 16,), np.float32).fill(np.nan)
+    for found, other in zip(gradients(ad.convolution_block, [x, w, None], [0, 1], options), expected, strict=True):
+        np.testing.assert_array_equal(found, other)
