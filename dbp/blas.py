@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +21,31 @@ _counts: list[int] = []  # threads in the contexts of blas_threads()
 @contextlib.contextmanager
 def blas_threads(count: int) -> Iterator[None]:
     """Set the number of BLAS threads of this process within a with statement."""
-    with _libraries().limit(limits=count, user_api="blas"):
-        _counts.append(count)
-        try:
-            yield
-        finally:
-            _counts.pop()
+    libraries = _libraries()
+    before = [library.get_num_threads() for library in libraries]
+    _set_threads(libraries, before, [count] * len(libraries))
+    _counts.append(count)
+    try:
+        yield
+    finally:
+        _counts.pop()
+        _set_threads(libraries, [count] * len(libraries), before)
+
+
+def _set_threads(libraries: Sequence[Any], before: Sequence[int], after: Sequence[int]) -> None:
+    """Set the number of threads of each library whose number is another."""
+    for library, now, then in zip(libraries, before, after, strict=True):
+        if now != then:
+            library.set_num_threads(then)
 
 
 @functools.cache
-def _libraries() -> Any:
+def _libraries() -> Sequence[Any]:
     """Return the BLAS libraries of this process; looking for them takes longer than a small prediction."""
     import threadpoolctl
 
-    return threadpoolctl.ThreadpoolController()
+    found: Sequence[Any] = threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers
+    return found
 
 
 def prefers_small_products() -> bool:

@@ -7,6 +7,8 @@ from dataclasses import replace
 from os import PathLike
 from typing import Any
 
+import numpy as np
+
 from dbp.config.data import FILES, NAMES, Data
 from dbp.data import (
     FLOATS,
@@ -51,7 +53,7 @@ def as_data_set(
     if isinstance(given, Data):
         opened = open_on_all_ranks(comm, given, given.train, with_targets)
         return agree(comm, aligned, opened, meaning, how_to_pass_scale(OPTION))
-    if isinstance(given, Dataset):
+    if not isinstance(given, np.ndarray) and isinstance(given, Dataset):  # a protocol, whose check takes long
         if scale is not None:
             raise UserError(f"scale goes with arrays and files, but {given.name} is a data set; set the scale there")
         return agree(comm, aligned, given, meaning, how_to_pass_scale(OPTION))

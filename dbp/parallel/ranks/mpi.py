@@ -80,7 +80,9 @@ class MPICommunicator(Communicator):
             self.survival = MPISurvival(self._calls, connections, number, renew, self.abort)
 
     def broadcast(self, value: Any) -> Any:
-        """Broadcast rank 0's value, pickled: its length, then itself."""
+        """Broadcast rank 0's value, pickled: its length, then itself; of one rank the value itself."""
+        if self.size == 1:
+            return value
         message = self._mpi.pickle.dumps(value) if self.rank == 0 else b""
         length = np.array([len(message)], np.int64)
         self._calls.complete(self._comm.Ibcast, length)
@@ -89,7 +91,9 @@ class MPICommunicator(Communicator):
         return value if self.rank == 0 else self._calls.unpickle(received)
 
     def gather(self, value: Any) -> list[Any]:
-        """Gather everyone's values, pickled: their lengths, then themselves."""
+        """Gather everyone's values, pickled: their lengths, then themselves; of one rank the value itself."""
+        if self.size == 1:
+            return [value]
         mine, lengths = self._mpi.pickle.dumps(value), np.empty(self.size, np.int64)
         self._calls.complete(self._comm.Iallgather, np.array([len(mine)], np.int64), lengths)
         counts = lengths.tolist()
