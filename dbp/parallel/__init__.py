@@ -7,7 +7,14 @@ from dbp.parallel.machine.shared_memory import SharedMemory
 from dbp.parallel.ranks.agreement import check_equal_on_ranks, differences
 from dbp.parallel.ranks.clock import Stage, StageClock
 from dbp.parallel.ranks.comm import Communicator, OneProcess, RankLostError, no_request
-from dbp.parallel.ranks.faults import abort_on_error, agree, from_rank_0, is_on_all_ranks, report_failure
+from dbp.parallel.ranks.faults import (
+    abort_on_error,
+    agree,
+    agree_and_gather,
+    from_rank_0,
+    is_on_all_ranks,
+    report_failure,
+)
 from dbp.parallel.ranks.memory import check_memory, free_memory, keep_freed_memory, reuse_freed_memory
 from dbp.parallel.ranks.messages import gather_on_rank_0
 from dbp.parallel.ranks.nodes import Nodes
@@ -84,6 +91,7 @@ __all__ = [
     "VectorSum",
     "abort_on_error",
     "agree",
+    "agree_and_gather",
     "blas_threads",
     "check_equal_on_ranks",
     "check_memory",

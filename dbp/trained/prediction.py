@@ -14,13 +14,14 @@ from dbp.data import FLOATS, ColumnMeaning, Meaning
 from dbp.errors import DataError, NotFiniteError, UserError, unknown
 from dbp.named_arrays import as_dict, each
 from dbp.nn import JointLoss, on_axes_of
-from dbp.parallel import Communicator, SharedRows, agree, parts, reuse_freed_memory
+from dbp.parallel import Communicator, SharedRows, agree, agree_and_gather, parts, reuse_freed_memory
 from dbp.run.standardization import meaning_of_target
 from dbp.trained.model_on_data import ModelOnData
-from dbp.types import Array, Arrays
+from dbp.types import Array, Arrays, Shape
 
 OUTPUTS = "outputs"  # what a model predicts, as files name it
 ROUND_BYTES = 1 << 21  # of outputs that a rank predicts between two exchanges, or at least one block of rows
+EVEN = 8  # blocks, or a multiple of it
 REFUSE, MARK = NOT_FINITE_ROWS = ("refuse", "mark")  # what predict does with rows that are not finite
 
 
@@ -59,21 +60,54 @@ def predictions(trained: ModelOnData, comm: Communicator, not_finite: str = REFU
     """
     agree(comm, check_not_finite, not_finite)
     reuse_freed_memory()
-    count, rows = trained.rows_at_a_time, len(trained.data)
-    blocks = [range(start, min(start + count, rows)) for start in range(0, rows, count)]
+    blocks = blocks_of(len(trained.data), trained.rows_at_a_time)
+    longest = max(map(len, blocks), default=1)
     numbers = sum(map(math.prod, as_dict(trained.output_shape).values()))
-    of_round = comm.size * max(1, ROUND_BYTES // (count * numbers * trained.dtype.itemsize))
-    exchange = _Exchange(comm, of_round * count)
+    of_round = comm.size * max(1, ROUND_BYTES // (longest * numbers * trained.dtype.itemsize))
+    exchange = _Exchange(comm, of_round * longest)
     for first in range(0, len(blocks), of_round):
         now = blocks[first : first + of_round]
         of_ranks = [now[own.start : own.stop] for own in (parts(len(now), comm.size, r) for r in range(comm.size))]
-        found = agree(comm, _predictions_of, trained, of_ranks[comm.rank], not_finite)
-        yield exchange.joined(found, [sum(map(len, of_rank)) for of_rank in of_ranks])
+        mine, everyones = agree_and_gather(comm, _predictions_of, trained, of_ranks[comm.rank], not_finite)
+        yield exchange.joined(mine, everyones, [sum(map(len, of_rank)) for of_rank in of_ranks])
 
 
-def _predictions_of(trained: ModelOnData, blocks: Sequence[range], not_finite: str) -> list[Prediction]:
-    """Return the outputs for some blocks of rows, see prediction_of()."""
-    return [prediction_of(trained, rows, not_finite) for rows in blocks]
+def blocks_of(rows: int, most: int) -> list[range]:
+    """Return rows in blocks of about the same size; several are a multiple of EVEN, so that few ranks have equal work.
+
+    Args:
+        rows: their number.
+        most: of a block.
+    """
+    count = -(-rows // most)
+    if count > 1:
+        count = min(rows, -(-count // EVEN) * EVEN)
+    return [parts(rows, count, number) for number in range(count)]
+
+
+class Described(NamedTuple):
+    """What a rank tells all others of its predictions, besides the outputs.
+
+    Args:
+        blocks: the number of the first row, the names and the marked rows of each block.
+        forms: the shape of a row and the type of each output by name; empty without a block.
+    """
+
+    blocks: list[tuple[int, Mapping[str, Array], Array]]
+    forms: dict[str, tuple[Shape, np.dtype[Any]]]
+
+
+def _predictions_of(
+    trained: ModelOnData, blocks: Sequence[range], not_finite: str
+) -> tuple[list[dict[str, Array]], Described]:
+    """Return the outputs for some blocks of rows by name, and what other ranks must know of them; see prediction_of().
+
+    The outputs have the name "" if they are the only ones.
+    """
+    found = [prediction_of(trained, rows, not_finite) for rows in blocks]
+    outputs = [as_dict(piece.outputs) for piece in found]
+    forms = {name: (array.shape[1:], array.dtype) for name, array in outputs[0].items()} if outputs else {}
+    return outputs, Described([(piece.first, piece.row_names, piece.marked) for piece in found], forms)
 
 
 class _Exchange:
@@ -88,24 +122,24 @@ class _Exchange:
         self._comm, self._rows = comm, rows
         self._outputs: dict[str, SharedRows] = {}  # by the name of the output
 
-    def joined(self, mine: Sequence[Prediction], counts: Sequence[int]) -> Prediction:
+    def joined(
+        self, mine: Sequence[Mapping[str, Array]], everyones: Sequence[Described], counts: Sequence[int]
+    ) -> Prediction:
         """Return the predictions of all ranks as one, whose outputs are valid until the next call; collective.
 
         Args:
-            mine: those of this rank, for consecutive blocks of rows.
+            mine: the outputs of this rank, for consecutive blocks of rows.
+            everyones: what is known of those of each rank.
             counts: how many rows each rank has.
         """
-        outputs = [as_dict(piece.outputs) for piece in mine]
-        forms = {name: (array.shape[1:], array.dtype) for name, array in outputs[0].items()} if mine else {}
-        labels = [(piece.first, piece.row_names, piece.marked) for piece in mine]
-        found = [one for one in self._comm.gather((labels, forms)) if one[0]]
+        found = [of_rank for of_rank in everyones if of_rank.blocks]
         if not self._outputs:
-            of_names = found[0][1].items()
+            forms = found[0].forms.items()
             self._outputs = {
-                name: SharedRows(self._comm, self._rows, shape, dtype, name) for name, (shape, dtype) in of_names
+                name: SharedRows(self._comm, self._rows, shape, dtype, name) for name, (shape, dtype) in forms
             }
-        joined = {n: rows.all([of_block[n] for of_block in outputs], counts) for n, rows in self._outputs.items()}
-        firsts, names, marked = zip(*(one for of_rank, _ in found for one in of_rank), strict=True)
+        joined = {n: rows.all([of_block[n] for of_block in mine], counts) for n, rows in self._outputs.items()}
+        firsts, names, marked = zip(*(block for of_rank in found for block in of_rank.blocks), strict=True)
         row_names = {label: np.concatenate([of_block[label] for of_block in names]) for label in names[0]}
         return Prediction(firsts[0], joined.get("", joined), row_names, np.concatenate(marked))
 
@@ -277,8 +311,7 @@ def check_column(trained: ModelOnData, column: str, output: str | None) -> None:
     if not isinstance(loss, JointLoss):
         if output is not None:
             raise UserError(f"output must be left out, as the model's outputs have no names, but is {output!r}")
-        known = (OUTPUTS, *loss.predict(np.zeros((1, *trained.output_shape), trained.dtype)))
-        if column not in known:
+        if column != OUTPUTS and column not in loss.predict(np.zeros((1, *trained.output_shape), trained.dtype)):
             raise UserError(
                 f"loss {loss.kind!r} knows no {column} of the model's outputs; use predict(), which returns the outputs"
             )

@@ -10,7 +10,7 @@ import signal
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from dbp.errors import INTERRUPTED, Interrupted, PassStoppedError, UserError
@@ -19,6 +19,7 @@ from dbp.parallel.ranks.comm import Communicator, RankLostError
 from dbp.terminal import write_error
 
 Result = TypeVar("Result")
+Message = TypeVar("Message")
 # Delays that are enough as a rule; a shorter one costs at most a repeated or lost message.
 RELAY_SECONDS = 0.2  # for a launcher to pass on what a rank wrote
 TURN_SECONDS = RELAY_SECONDS + 0.25  # for a failing rank to report and to end all others
@@ -46,10 +47,29 @@ def agree(comm: Communicator, function: Callable[..., Result], *arguments: Any) 
         UserError: the error of the lowest rank that has one, the same on every rank.
     """
     result, error = _attempt(function, arguments)
-    errors = [e for e in comm.gather(error) if e is not None]
-    if errors:
-        raise errors[0] from None
+    _raise_first(comm.gather(error))
     return result  # type: ignore[no-any-return]
+
+
+def agree_and_gather(
+    comm: Communicator, function: Callable[..., tuple[Result, Message]], *arguments: Any
+) -> tuple[Result, list[Message]]:
+    """Do as agree() for a function that returns its result and a message to all ranks, which comes at the same time.
+
+    Returns:
+        the result on this rank, and the messages of all ranks in their order.
+    """
+    found, error = _attempt(function, arguments)
+    everyones = comm.gather((error, found and found[1]))
+    _raise_first([error for error, _ in everyones])
+    return found[0], [message for _, message in everyones]
+
+
+def _raise_first(errors: Iterable[Agreed | None]) -> None:
+    """Raise the first error, if there is any."""
+    for error in errors:
+        if error is not None:
+            raise error from None
 
 
 def from_rank_0(comm: Communicator, function: Callable[..., Result], *arguments: Any) -> Result:

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from dbp.errors import UserError
-from dbp.parallel import OneProcess, agree, from_rank_0
+from dbp.parallel import OneProcess, agree, agree_and_gather, from_rank_0
 from tests.jobs import PROGRAMS, mpirun, slow
 from tests.shared_memory import left_in_shared_memory, shared_memory
 
@@ -36,6 +36,9 @@ def test_one_process_agrees_with_itself_on_values_and_errors():
         with pytest.raises(UserError, match="wrong") as caught:
             call(OneProcess(), fail)
         assert caught.value.on_all_ranks
+    assert agree_and_gather(OneProcess(), lambda x: (x + 1, "told"), 2) == (3, ["told"])
+    with pytest.raises(UserError, match="wrong"):
+        agree_and_gather(OneProcess(), fail)
 
 
 @pytest.mark.parametrize("rank", [2, *slow(0)])
