@@ -24,7 +24,7 @@ from dbp.autodiff.blocks import (
 )
 from dbp.autodiff.gradient_check import check_derivatives
 from dbp.autodiff.graph import graph_nodes, pullback, pushforward
-from dbp.autodiff.memory import MemoryCounter, owner
+from dbp.autodiff.memory import MemoryCounter, arrays_kept, owner
 from dbp.autodiff.numpy_functions import register
 from dbp.autodiff.plan import Plan, UnplannableError, Unrecorded
 from dbp.autodiff.primitives import (
@@ -168,6 +168,7 @@ __all__ = [
     "arctan2",
     "arctanh",
     "array_of",
+    "arrays_kept",
     "attention_block",
     "average_pool",
     "batch_normalize_block",

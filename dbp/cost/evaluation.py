@@ -6,12 +6,12 @@ sums over a data set have the same bits on any number of ranks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from dbp.autodiff import MemoryCounter, Tensor, graph_nodes
+from dbp.autodiff import MemoryCounter, Tensor, arrays_kept, graph_nodes, owner
 from dbp.named_arrays import all_of, zeros_of
 from dbp.nn import Model, RunningMoments, Scope, call_with
 from dbp.types import Array, Arrays, Shapes
@@ -33,9 +33,9 @@ def example_bytes(
     dtype: np.dtype[Any],
     masks: Callable[[int], Arrays | None] = lambda _: None,
 ) -> int:
-    """Return the bytes of all arrays that a model computes for one example, counted from the graph that it records.
+    """Return the most bytes of arrays that an evaluation holds at the same time for one example.
 
-    Evaluation frees most of them on its way, so it takes no more.
+    They are counted from the graph that a model records, of which evaluation frees what nothing needs any more.
 
     Args:
         model: the model, which is called twice, on zeros.
@@ -52,7 +52,24 @@ def example_bytes(
         with np.errstate(all="ignore"):  # only shapes matter
             outputs = model(Scope(call_with(leaves, running, mask=masks(examples))), inputs)
         arrays = all_of(inputs)
-        memory = MemoryCounter(*arrays, *parameters.values())
-        nodes = graph_nodes(*all_of(outputs))
-        sizes.append(sum(array.nbytes for array in arrays) + sum(map(memory.node_bytes, nodes)))
+        known = MemoryCounter(*arrays, *parameters.values())
+        sizes.append(sum(array.nbytes for array in arrays) + _most_bytes(graph_nodes(*all_of(outputs)), known))
     return sizes[1] - sizes[0]
+
+
+def _most_bytes(nodes: Sequence[Tensor], known: MemoryCounter) -> int:
+    """Return the most bytes that the nodes of a graph need at the same time, computed one after the other.
+
+    Args:
+        nodes: in the order of their creation.
+        known: the arrays that are not counted; it gets those of the nodes.
+    """
+    spans: dict[int, list[int]] = {}  # of each array its bytes, the number of the node that makes it, and of the last
+    for number, node in enumerate(nodes):
+        for array in (*arrays_kept(node), *(x.value for x in node.inputs if type(x) is Tensor)):
+            spans.setdefault(id(owner(array)), [known.new_bytes(array), number, number])[-1] = number
+    changes = np.zeros(len(nodes) + 1, np.int64)
+    for size, first, last in spans.values():
+        changes[first] += size
+        changes[last + 1] -= size
+    return int(np.cumsum(changes).max())

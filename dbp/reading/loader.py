@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dbp.data import Dataset, Meaning, RowCheck, scaled_inputs, scalings_of, without_placeholders
-from dbp.parallel import Shards
+from dbp.parallel import Shards, parts
 from dbp.reading.order import RowOrder
 from dbp.reading.output_form import Form
 from dbp.reading.shard import Batch, Shard
@@ -56,10 +56,15 @@ class Loader:
         return self._shards.of_batch(len(self.data), number)
 
     def chunks(self, number: int) -> Iterator[Shard]:
-        """Yield the part of the whole data set that belongs to a shard, in chunks that bound the memory."""
+        """Yield the part of the whole data set that belongs to a shard, in chunks that bound the memory.
+
+        They have about the same size, as a small one takes more time an example.
+        """
         span = self.span(number)
-        for start in range(span.start, span.stop, self._chunk_rows):
-            yield self._shard(number, slice(start, min(start + self._chunk_rows, span.stop)), self._check)
+        count = -(-len(span) // self._chunk_rows)
+        for index in range(count):
+            part = parts(len(span), count, index)
+            yield self._shard(number, slice(span.start + part.start, span.start + part.stop), self._check)
 
     def first(self) -> Shard:
         """Return the first example of the data set, which is not checked."""

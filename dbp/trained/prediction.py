@@ -21,7 +21,7 @@ from dbp.types import Array, Arrays, Shape
 
 OUTPUTS = "outputs"  # what a model predicts, as files name it
 ROUND_BYTES = 1 << 21  # of outputs that a rank predicts between two exchanges, or at least one block of rows
-EVEN = 8  # blocks, or a multiple of it
+EVEN = 4  # blocks, or a multiple of it
 REFUSE, MARK = NOT_FINITE_ROWS = ("refuse", "mark")  # what predict does with rows that are not finite
 
 

@@ -11,10 +11,12 @@ from dbp.trained.prediction import blocks_of
         (0, 4, []),
         (1, 4, [1]),
         (4, 4, [4]),
-        (5, 4, [1] * 5),  # no block is empty
+        (3, 1, [1] * 3),  # no block is empty
+        (5, 4, [1, 1, 1, 2]),
         (256, 40, [32] * 8),
-        (257, 32, [16] * 15 + [17]),
-        (1000, 512, [125] * 8),
+        (256, 60, [32] * 8),
+        (257, 32, [21, 21, 22, 21, 22, 21, 21, 22, 21, 22, 21, 22]),
+        (1000, 512, [250] * 4),
     ],
 )
 def test_blocks_have_about_the_same_size_and_few_ranks_get_equally_many(rows, most, lengths):
