@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from dbp.blas import SMALL
 from dbp.types import Array
 
-SMALL = 10**6  # multiplications
 WIDTH = 16  # columns of a block, at least; fewer would leave registers empty
 
 

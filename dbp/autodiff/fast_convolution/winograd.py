@@ -22,6 +22,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from dbp.autodiff.fast_convolution.epilogue import Activation, drop_cut_off, masked, maximum, scatter_to_maxima, windows
 from dbp.autodiff.scratch import buffer
+from dbp.blas import SMALL
 from dbp.types import Array
 
 OUT = 4  # outputs of a tile along one axis
@@ -29,7 +30,6 @@ IN = 6  # inputs of a tile along one axis, and as many frequencies
 POINTS = (0.0, 0.75, -0.75, 1.375, -1.375)  # of interpolation, besides infinity; exact in binary, as their products
 TILES = 192  # tiles of a round: enough for fast matrix products, few enough for the cache
 FEW_CHANNELS = 32  # with at most so many, twice as many tiles fit
-UNPACKED = 10**6  # multiplications of a product that OpenBLAS does without copying the factors into an order of its own
 LEAST_TILES = 48  # with fewer for that, products of more tiles are faster
 
 
@@ -89,7 +89,7 @@ class Grid:
     def rounds(self) -> Iterator[tuple[slice, slice]]:
         """Yield the images and the tile rows of each round."""
         tiles = TILES * 2 if max(self.channels, self.outputs) <= FEW_CHANNELS else TILES
-        unpacked = UNPACKED // max(1, self.channels * self.outputs)
+        unpacked = SMALL // max(1, self.channels * self.outputs)
         tiles = min(tiles, unpacked) if unpacked >= LEAST_TILES else tiles
         together = max(1, tiles // (self.down * self.across))
         band = self.down if together > 1 else max(1, min(self.down, 2 * tiles // self.across))
