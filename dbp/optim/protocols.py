@@ -304,7 +304,7 @@ class MiniBatchCost(Protocol[E_co]):
 
         Args:
             weights: the flat weights.
-            early: True if only the owned ranges of the gradient are read: return as soon as they are known to be finite,
+            early: True if only the owned ranges of the gradient are read: return once they are known to be finite,
                 while they may still be arriving.
         """
         ...
