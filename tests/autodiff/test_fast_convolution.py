@@ -5,6 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from dbp import blas
 from dbp.autodiff import fast_convolution, scratch
 from dbp.autodiff.fast_convolution import columns, volumes, winograd
 
@@ -167,6 +168,15 @@ def test_bands_of_an_image(monkeypatch, channels, pool):
     monkeypatch.setattr(columns, "MIN_PIXELS", 20)
     x, w = (whole_numbers(RANDOM, shape, np.float32) for shape in ((2, 13, 9, channels), (3, 3, channels, 5)))
     check(x, w, None, padding=((1, 1), (1, 0)), pool=pool, relu=True)
+
+
+@pytest.mark.parametrize("kernels", ["SkylakeX", "Haswell"])
+def test_products_of_one_thread_are_cut_as_its_kernels_need_it(monkeypatch, kernels):
+    monkeypatch.setattr(blas, "_kernel", lambda: kernels)
+    x, w = (whole_numbers(RANDOM, shape, np.float32) for shape in ((9, 15, 16, 24), (3, 3, 24, 72)))
+    with blas.blas_threads(1):
+        assert blas.prefers_small_products() == (kernels == "SkylakeX")
+        check(x, w, None, stride=(2, 2), padding=((1, 1), (1, 1)), relu=True)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 12])

@@ -15,6 +15,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from dbp.autodiff.fast_convolution.epilogue import Activation, drop_cut_off, masked, maximum, scatter_to_maxima, windows
 from dbp.autodiff.pieces import row_pieces
+from dbp.autodiff.products import matmul
 from dbp.autodiff.scratch import buffer
 from dbp.types import Array
 
@@ -132,17 +133,18 @@ class Columns:
             return
         source, distances = before[:, rows.outputs, columns.outputs], (rows.distance, columns.distance)
         phase = Columns(source, flipped, (1, 1), (rows.padding, columns.padding), distances, 0, "spread")
-        out = target if target.flags.c_contiguous else buffer("phase", target.shape, target.dtype)
-        phase.correlate(flipped, out)
-        if out is not target:
-            np.copyto(target, out)
+        phase.correlate(flipped, target)
 
     def correlate(self, w: Array, out: Array) -> None:
-        """Write the convolution of all images to contiguous `out`."""
-        flat = w.reshape(-1, w.shape[3])
+        """Write the convolution of all images to `out`."""
+        flat, in_order = w.reshape(-1, w.shape[3]), out.flags.c_contiguous
         for images in self.groups(len(self.x)):
             for rows in self.bands(images):
-                np.matmul(self.matrix(images, rows), flat, out=out[images, rows].reshape(-1, w.shape[3]))
+                band = out[images, rows]
+                pixels = band if in_order else buffer("phase", band.shape, band.dtype)
+                matmul(self.matrix(images, rows), flat, out=pixels.reshape(-1, w.shape[3]))
+                if not in_order:
+                    np.copyto(band, pixels)
 
     def _scatter(self, before: Array, w: Array, dx: Array) -> None:
         """Write to `dx` the sums of output cotangents times weights over all positions of the kernel on a pixel."""
@@ -232,10 +234,10 @@ def forward(
             band = images, slice(rows.start // scale, rows.stop // scale)
             if pool:
                 z = buffer("outputs", (len(x[images]), rows.stop - rows.start, columns.wide, outputs), x.dtype)
-                np.matmul(matrix, flat, out=z.reshape(-1, outputs))
+                matmul(matrix, flat, out=z.reshape(-1, outputs))
                 maximum(windows(z, pool), y[band], places[band])
             else:
-                np.matmul(matrix, flat, out=y[band].reshape(-1, outputs))
+                matmul(matrix, flat, out=y[band].reshape(-1, outputs))
             activation.apply(y[band])
             if pool and relu:
                 drop_cut_off(places[band], y[band])
@@ -274,7 +276,7 @@ def backward(
         for rows in columns.bands(images):
             band = before[:, rows].reshape(-1, outputs)
             if weights:
-                dw += np.matmul(columns.matrix(images, rows).T, band, out=part)
+                dw += matmul(columns.matrix(images, rows).T, band, out=part)
             if bias:
                 db += np.ones(len(band), x.dtype) @ band
         if dx is not None and (relu or pool):
