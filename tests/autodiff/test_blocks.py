@@ -7,6 +7,7 @@ import pytest
 
 import dbp.autodiff as ad
 from dbp import nn
+from dbp.autodiff import blocks
 from dbp.autodiff.blocks.activations import FUSED
 from dbp.autodiff.tensor import PRIMITIVES
 
@@ -113,6 +114,7 @@ PARTS = [(name, chosen) for name, (_, inputs, _) in CASES.items() for chosen in 
 @pytest.mark.parametrize(("name", "chosen"), PARTS, ids=str)
 def test_any_part_of_the_inputs_may_be_asked_for(name, chosen):
     block_name, inputs, options = CASES[name]
+    getattr(blocks, block_name, None)  # some are imported when they are used
     block = PRIMITIVES[block_name]
     points, by = [inputs[i] for i in chosen], tuple(range(len(chosen)))
     fast = of_chosen(block, inputs, chosen, options)
