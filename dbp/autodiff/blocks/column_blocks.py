@@ -1,15 +1,15 @@
 """Matrices whose columns lie in memory some beside each other, with which products of few rows are faster.
 
 OpenBLAS copies the factors of a large product into an order of its own, which takes as long as the product itself where
-one of them has few rows. It reads those of a small product where they are (at most SMALL multiplications, on
-processors with AVX-512), so that a large one is fastest as several of that size: products with some columns each.
+one of them has eight rows. Where it reads those of a small product as they are, a large one is fastest as several small
+ones, with some columns each.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from dbp.blas import SMALL
+from dbp.blas import SMALL, prefers_small_products
 from dbp.types import Array
 
 WIDTH = 16  # columns of a block, at least; fewer would leave registers empty
@@ -21,10 +21,12 @@ def column_blocks(matrix: Array, rows: int, parts: int = 1) -> Array:
     Args:
         matrix: (inner, columns).
         rows: of the matrix that is multiplied by it.
-        parts: which the columns are of, each as many; a block has columns of one part.
+        parts: which the columns are of, each as many; a block is one of them, or less where small products are fast.
     """
     inner, columns = matrix.shape
-    width = _width(columns // parts, SMALL // max(1, rows * inner))
+    width = columns // parts
+    if prefers_small_products():
+        width = _width(width, SMALL // max(1, rows * inner))
     count = columns // parts // width
     return np.ascontiguousarray(matrix.reshape(inner, parts, count, width).transpose(1, 2, 0, 3))
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from dbp.autodiff.blocks.column_blocks import column_blocks, product
 from dbp.autodiff.blocks.dense import weight_gradient
+from dbp.autodiff.products import matmul
 from dbp.autodiff.tensor import OutputSlot
 from dbp.types import Array
 
@@ -101,8 +102,7 @@ def by_bias(by_z: Array, slot: OutputSlot | None) -> Array:
 
 def _by_inputs(weight: Array, by_z: Array) -> Array:
     """Return the cotangent of the inputs, (examples, length, channels)."""
-    rows: Array = np.matmul(_rows(by_z), weight.T)
-    return rows.reshape(*by_z.shape[:2], len(weight))
+    return matmul(_rows(by_z), weight.T).reshape(*by_z.shape[:2], len(weight))
 
 
 def _rows(x: Array) -> Array:

@@ -18,11 +18,13 @@ from dbp.autodiff.blocks.column_blocks import SMALL, column_blocks, product
         (0, 5, 8, 2, (2, 1, 5, 4)),
     ],
 )
-def test_products_are_those_of_the_matrix_part_by_part(rows, inner, columns, parts, shape):
+@pytest.mark.parametrize("small", [True, False])
+def test_products_are_those_of_the_matrix_part_by_part(monkeypatch, rows, inner, columns, parts, shape, small):
+    monkeypatch.setattr("dbp.autodiff.blocks.column_blocks.prefers_small_products", lambda: small)
     rng = np.random.default_rng(3)
     x, matrix = rng.standard_normal((rows, inner)), rng.standard_normal((inner, columns))
     blocks, out = column_blocks(matrix, rows, parts), np.empty((parts, rows, columns // parts))
-    assert blocks.shape == shape
+    assert blocks.shape == (shape if small else (parts, 1, inner, columns // parts))
     assert blocks.flags.c_contiguous
     assert shape[1] == 1 or rows * inner * shape[3] <= SMALL
     assert product(x, blocks, out) is out
