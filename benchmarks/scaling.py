@@ -13,7 +13,8 @@ of the step, PyTorch DDP over the same link, and the model.
 The model: backward hands over its first bucket after `first` seconds; from then on each host sends, and receives at
 the same time, 2 (N - 1) / N of the gradient, at the bandwidth that plain TCP reached on that link, while the rest is
 computed, and then the weights of one bucket after the other are updated. A rank works `message` seconds for each
-message. Each host tells all others a few scalars:
+message; many hosts sum in groups where these need fewer (dbp/parallel/vectors/node_groups.py). Each host tells all
+others a few scalars:
 
     step = max(compute + update, first + bytes / bandwidth + update of the last bucket,
                first + messages * message + update of the last bucket)

@@ -10,6 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from dbp.parallel.vectors.deal import BUCKET, GRAIN, NODE_GRAIN
+from dbp.parallel.vectors.node_groups import groups_of, most_messages_at_once
 
 CLUSTERS = (2, 8, 64, 256, 1024, 8192)  # hosts
 RANKS = (1, 64)  # of a host
@@ -49,12 +50,12 @@ class Model:
 
         A bucket is cut into a piece for each host, of at least NODE_GRAIN elements, and such a piece into one for each
         rank of a host, of at least GRAIN. A host sends its part of a piece to the host that finishes it and receives
-        the sum; that host does the same with all others.
+        the sum; that host does the same with all others. In groups, each piece takes two stages there and two back.
         """
         homes = min(BUCKET // NODE_GRAIN, hosts)
-        pieces = -(-self.parameters // BUCKET) * homes * min(self.ranks, BUCKET // homes // GRAIN)
-        own = -(-pieces // (hosts * self.ranks))
-        return 2 * (hosts - 1) * (pieces / (hosts * self.ranks) + own)
+        pieces = -(-self.parameters // BUCKET) * homes * min(self.ranks, BUCKET // homes // GRAIN) / self.ranks
+        groups = groups_of(hosts, pieces)
+        return most_messages_at_once(hosts, pieces) if groups is None else groups.most_messages(pieces)
 
     def causes(self, hosts: int, bandwidth: float, latency: float, slower: float = 1.0) -> dict[str, float]:
         """Return what a step waits for, in seconds: for the largest of them, and then for the scalars.

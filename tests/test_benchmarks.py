@@ -150,6 +150,9 @@ def test_the_model_of_scaling_names_what_limits_a_cluster():
     assert chatty.messages(2) == 4 * 128 * 2 / 2  # each of two hosts finishes half of a bucket
     assert chatty.limit(8192, bandwidth=1e12, latency=1e-6) == "messages"
     assert chatty.step(8192, 1e12, 0.0) > model.step(8192, 1e12, 0.0)
+    few = scaling_model.Model(scaling_model.BUCKET, 0.1, 0.05, 0.0)
+    assert few.messages(64) == 2 * 63 * (16 / 64 + 1)
+    assert few.messages(8192) == 4 * 16 + 2 * (128 + 64)  # in groups of 128
     small = scaling_model.Model(1000, 0.1, 0.05, 0.0, ranks=64)
     assert small.limit(8192, bandwidth=1e10, latency=1e-6) == "scalars"
 

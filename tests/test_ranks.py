@@ -42,10 +42,21 @@ METHODS = {"adam": (), "sgd": ("--set", 'optimizer={kind="sgd", learning_rate=0.
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("sizes", "method"), [("", "adam"), ("2,1", "adam"), ("1,2,2", "sgd")])
-def test_any_nodes_give_the_same_bits(small, tmp_path, larger, sizes, method):
-    """The state may be divided among the nodes, and a run resumed on other nodes in the middle of an epoch."""
+@pytest.mark.parametrize(
+    ("sizes", "method", "group"),
+    [
+        ("", "adam", None),
+        ("2,1", "adam", None),
+        ("1,2,2", "sgd", None),
+        ("1,1,1,1", "adam", "2"),
+        ("2,1,1,2,1", "sgd", "2"),
+        ("1,1,1,1,1,1,1,1,1", "adam", "3"),
+    ],
+)
+def test_any_nodes_give_the_same_bits(small, tmp_path, larger, sizes, method, group):
+    """The state may be divided, and a run resumed on other nodes; many nodes sum in stages, in groups of some."""
     ranks, env = sum(map(int, (sizes or "2").split(","))), {"DBP_NODE_SIZES": sizes}
+    env |= {} if group is None else {"DBP_NODE_GROUP_SIZE": group}
     train = (*DBP, "train", small, *LARGER, *METHODS[method], "--set", "checkpoint.keep=100")
     outcome = mpirun(ranks, *train, env=env)
     assert outcome.code == 0, outcome.text

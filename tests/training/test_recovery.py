@@ -46,6 +46,8 @@ def undisturbed(tmp_path_factory):
         (3, "finish:0:1,asked:0:0", (), {}),  # the second as they ask for signals of the last step
         (3, "update:9:0", ("divide",), {"UNITS": "600", "DBP_NODE_SIZES": "2,1"}),
         (5, "update:3:4,restore:0:1,begin:1:2", (), {}),  # three, one after the other as they go on
+        (5, "sum:4:3,update:9:0", (), {"UNITS": "600", "DBP_NODE_SIZES": "1,1,1,1,1", "DBP_NODE_GROUP_SIZE": "2"}),
+        (5, "sum:4:1", ("divide",), {"UNITS": "600", "DBP_NODE_SIZES": "2,1,1,1", "DBP_NODE_GROUP_SIZE": "2"}),
     ],
 )
 def test_who_lives_finishes_with_the_same_bits(tmp_path, undisturbed, ranks, kills, words, env):

@@ -23,7 +23,7 @@ class Message:
 
 
 # Tags: MPI keeps the order of messages between two ranks for each tag separately.
-PARTS, SUMS, VECTORS, GATHERED, TIMES = range(5)
+PARTS, COLLECTED, FINISHED, SUMS, VECTORS, GATHERED, TIMES = range(7)
 MESSAGE_BYTES = 1 << 24  # of a piece of an array that is gathered
 
 Form = Callable[[slice], tuple[Array, Action]]  # the message for a part, and the action that packs or unpacks it

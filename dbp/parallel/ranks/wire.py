@@ -60,6 +60,7 @@ class Wire:
 
     def __init__(self, form: str = "full"):
         self._form = FORMS[form]
+        self.is_exact = self._form is None  # True if all numbers arrive as they are
         self.cannot_overflow = form != "float16"  # True if numbers whose squares are finite in float32 stay finite
 
     def start(self) -> None:

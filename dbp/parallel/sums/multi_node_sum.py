@@ -13,13 +13,16 @@ from dbp.parallel.ranks.wire import Wire
 from dbp.parallel.shards import Shards, pieces
 from dbp.parallel.sums.division import Division
 from dbp.parallel.sums.node_allreduce import NodeAllreduce
+from dbp.parallel.sums.node_exchange import NodeExchange
 from dbp.parallel.sums.node_scalars import NodeScalars
 from dbp.parallel.sums.plain_sum import BLOCK_ELEMENTS
 from dbp.parallel.sums.shared_buffers import SharedBuffers
 from dbp.parallel.sums.shared_memory_sum import all_finite
+from dbp.parallel.sums.staged_exchange import StagedExchange
 from dbp.parallel.sums.summation_tree import TreeSum
 from dbp.parallel.sums.vector_sum import SumBuffer, Total
 from dbp.parallel.vectors.arena import Arena
+from dbp.parallel.vectors.node_groups import groups_of
 from dbp.types import Array
 
 
@@ -43,16 +46,10 @@ class MultiNodeSum:
             self._vector[part] = 0  # the first to write to a page has it in the memory of its own socket
         self._pieces = [self._vector[piece] for part in arena.owned for piece in pieces(part, BLOCK_ELEMENTS)]
         vectors = [part.vector for part in buffers.sets[0]]
-        self._allreduce = NodeAllreduce(
-            arena.comm,
-            arena.deal,
-            vectors,
-            buffers.branches,
-            self._vector,
-            to_all_nodes=not arena.divided,
-            progress=buffers.progress,
-            wire=wire,
-        )
+        given = arena.comm, arena.deal, vectors, buffers.branches, self._vector, not arena.divided, wire
+        groups = groups_of(buffers.nodes.count, arena.deal.pieces) if wire.is_exact else None
+        exchange = NodeExchange(*given) if groups is None else StagedExchange(*given, groups)
+        self._allreduce = NodeAllreduce(arena.comm, arena.deal, exchange, buffers.progress, wire)
         parts = [part.scalars for part in buffers.sets[0]]
         shared = buffers.flags[1], buffers.ready, buffers.scalar_words
         self._scalars = NodeScalars(arena.comm, buffers.nodes, buffers.branches, scalars, parts, *shared)

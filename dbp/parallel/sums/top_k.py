@@ -94,6 +94,7 @@ class TopK(Wire):
 
     def __init__(self, kept: float, feedback: ErrorFeedback):
         super().__init__()
+        self.is_exact = False
         self.cannot_overflow = False  # residuals may be large
         self._kept, self._feedback = kept, feedback
 

@@ -62,16 +62,27 @@ class Deal:
         """Return the part that this rank adds up over all nodes."""
         return self.added(bucket, self.nodes.mine, self.nodes.rank)
 
-    def outgoing(self, bucket: slice, node: int) -> list[Message]:
-        """Return what this rank sends to the ranks of another node, of what it has added up for that node."""
-        mine = self.added(bucket, node, self.nodes.rank)
-        return _messages((rank, mine, self.added(bucket, node, rank)) for rank in self.nodes.runs[node])
+    def exchanged(self, bucket: slice, home: int, node: int) -> list[Message]:
+        """Return what this rank and those of another node exchange, of what a node finishes: its home."""
+        mine = self.added(bucket, home, self.nodes.rank)
+        return _messages((rank, mine, self.added(bucket, home, rank)) for rank in self.nodes.runs[node])
 
-    def incoming(self, bucket: slice, node: int) -> list[Message]:
-        """Return what this rank receives from the ranks of another node, of what they have added up for its node."""
-        mine = self.finished(bucket)
-        here = self.nodes.mine
-        return _messages((rank, mine, self.added(bucket, here, rank)) for rank in self.nodes.runs[node])
+    def homes(self, bucket: slice) -> list[int]:
+        """Return the nodes that finish a part of a bucket: all, or as many as it has grains."""
+        count, grains = self.nodes.count, -(-(bucket.stop - bucket.start) // NODE_GRAIN)
+        if count <= grains:
+            return list(range(count))
+        indices = (-(-(grain + 1) * count // grains) - 1 for grain in range(grains))  # whose parts hold each grain
+        return sorted((index - int(bucket.start) // self.bucket) % count for index in indices)
+
+    @property
+    def pieces(self) -> float:
+        """Return how many pieces of the vector a rank of a full node adds up for other ranks to finish."""
+        ranks, found = max(self.nodes.sizes), 0
+        for bucket in self.buckets:
+            homes = len(self.homes(bucket))
+            found += homes * min(ranks, -(-(bucket.stop - bucket.start) // (max(homes, 1) * GRAIN)))
+        return found / ranks
 
     @property
     def others(self) -> list[int]:
@@ -90,10 +101,12 @@ class Deal:
         Each message is a common() piece, so that it is the same for all nodes.
         """
         pairs, here = [(bucket, node) for bucket in buckets for node in self.others], self.nodes.mine
-        sent = [m for bucket, node in pairs for m in _within(self.incoming(bucket, node), self.common(bucket, here))]
-        return sent, [
-            m for bucket, node in pairs for m in _within(self.outgoing(bucket, node), self.common(bucket, node))
-        ]
+
+        def cut(bucket: slice, home: int, node: int) -> list[Message]:
+            return _within(self.exchanged(bucket, home, node), self.common(bucket, home))
+
+        sent = [message for bucket, node in pairs for message in cut(bucket, here, node)]
+        return sent, [message for bucket, node in pairs for message in cut(bucket, node, node)]
 
     def updated(self, divided: bool) -> list[slice]:
         """Return the parts of the vector that this rank updates, from left to right.

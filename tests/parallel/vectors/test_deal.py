@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbp.parallel.vectors.deal import NODE_GRAIN, Deal, Nodes, shares
+from dbp.parallel.vectors.deal import BUCKET, NODE_GRAIN, Deal, Nodes, shares
 
 
 @settings(max_examples=60)
@@ -19,10 +19,14 @@ def test_a_deal_gives_every_element_one_owner_and_messages_fit(sizes, size, buck
                 counts[deal.nodes.mine, part] += 1
         assert ((counts.sum(axis=0) if divided else counts) == 1).all()
     for run in deals[0].buckets:
+        finished = [n for n in range(nodes.count) if deals[0]._home(run, n).start < deals[0]._home(run, n).stop]
+        assert deals[0].homes(run) == finished
+    for run in deals[0].buckets:
         for one in deals:
             for node in one.others:
-                for message in one.outgoing(run, node):
-                    back = [m for m in deals[message.rank].incoming(run, one.nodes.mine) if m.rank == one.nodes.rank]
+                for message in one.exchanged(run, node, node):
+                    back = deals[message.rank].exchanged(run, node, one.nodes.mine)
+                    back = [m for m in back if m.rank == one.nodes.rank]
                     assert [m.part for m in back] == [message.part]
 
 
@@ -32,8 +36,17 @@ def test_more_nodes_and_ranks_than_grains_of_a_bucket_have_the_same_share_of_all
     deals = [Deal(size, Nodes((ranks,) * nodes, rank), grains * NODE_GRAIN) for rank in range(nodes * ranks)]
     finished = [sum(p.stop - p.start for p in (deal.finished(run) for run in deal.buckets)) for deal in deals]
     assert {sum(finished[n * ranks : (n + 1) * ranks]) for n in range(nodes)} == {size // nodes}
-    sent = [sum(len(deal.outgoing(run, node)) for run in deal.buckets for node in deal.others) for deal in deals]
+    sent = [sum(len(deal.exchanged(run, node, node)) for run in deal.buckets for node in deal.others) for deal in deals]
     assert max(sent) <= 2 * min(sent)
+
+
+def test_a_rank_adds_up_as_many_pieces_as_homes_of_which_it_has_a_part():
+    sizes, size = (3,) * 20, 7 * BUCKET + 5 * NODE_GRAIN
+    deal = Deal(size, Nodes(sizes, 0))
+    pieces = [
+        deal.added(bucket, home, rank) for bucket in deal.buckets for home in range(len(sizes)) for rank in range(3)
+    ]
+    assert deal.pieces == sum(piece.start < piece.stop for piece in pieces) / 3
 
 
 @given(st.lists(st.integers(0, 1000), max_size=40), st.integers(1, 9))
