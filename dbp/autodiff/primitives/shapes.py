@@ -168,14 +168,28 @@ def split(x: Value, parts: int, axis: int = 0) -> list[Value]:
 # --- indexing ---------------------------------------------------------------------------------------
 
 
+def _sides(width: Any, x: Value) -> list[tuple[int, int]]:
+    """Return the zeros before and after x along each axis."""
+    return np.broadcast_to(width, (np.ndim(x), 2)).tolist()  # type: ignore[no-any-return]
+
+
+def _pad(x: Array, width: Any) -> Any:
+    sides = _sides(width, x)
+    if not all(isinstance(side, int) and side >= 0 for pair in sides for side in pair):
+        return np.pad(x, width)  # which says what is wrong; it takes several times as long for small arrays
+    y = np.zeros([before + n + after for (before, after), n in zip(sides, x.shape, strict=True)], x.dtype)
+    y[tuple(slice(before, before + n) for (before, _), n in zip(sides, x.shape, strict=True))] = x
+    return y
+
+
 def _unpad(x: Value, width: Any) -> Value:
-    sides = zip(np.broadcast_to(width, (np.ndim(x), 2)).tolist(), np.shape(x), strict=True)
+    sides = zip(_sides(width, x), np.shape(x), strict=True)
     return take(x, index=tuple(slice(before, n - after) for (before, after), n in sides))
 
 
 pad: Primitive = Primitive(  # with zeros; width is (before, after) for each axis, or for all, or one number for all
     "pad",
-    lambda x, width: np.pad(x, width),
+    _pad,
     reverse=[lambda g, y, x, width: _unpad(g, width)],
     forward=[lambda t, y, x, width: pad(t, width=width)],
 )

@@ -33,6 +33,12 @@ def test_widths_of_padding(width):
     ad.check_derivatives(lambda x: p.square(p.pad(x, width)), X)
 
 
+@pytest.mark.parametrize("width", [-1, ((-1, 1),)])
+def test_negative_widths_are_refused(width):
+    with pytest.raises(ad.ShapeError, match="negative"):
+        p.pad(np.ones(1), width)
+
+
 @pytest.mark.parametrize("index", [0, slice(1, None), (slice(None), -1), (..., 0), ROWS, X > 0, (ROWS, ROWS), None])
 def test_indexing_as_numpy_does(index):
     leaf = ad.Tensor(X)
