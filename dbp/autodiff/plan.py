@@ -9,7 +9,7 @@ because a later pass would need other ones.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple, cast
 
@@ -115,11 +115,16 @@ class Plan:
             self._backward.forget(into)
 
 
+def is_small(nodes: Iterable[Tensor]) -> bool:
+    """Return True if the values of these nodes are few enough for a plan."""
+    return sum(node.value.nbytes for node in nodes) <= MAX_BYTES
+
+
 def _check(end: Tensor, leaves: Sequence[Tensor], nodes: Sequence[Tensor]) -> None:
     """Raise UnplannableError unless a graph consists of few numbers of one type, computed by known primitives."""
     if not nodes or nodes[-1] is not end:
         raise UnplannableError("the end does not depend on any leaf")
-    if sum(node.value.nbytes for node in nodes) > MAX_BYTES:
+    if not is_small(nodes):
         raise UnplannableError(f"the graph has more than {MAX_BYTES} bytes")
     if len({tensor.dtype for tensor in (*leaves, *nodes)}) > 1:
         raise UnplannableError("the graph has values of several types")

@@ -184,10 +184,13 @@ class MiniBatchCost:
         call = objective.call(leaves, shard, self.draw(shard))
         lookups = objective.row_lookups(weights, shard.number)
         call.rows = lookups
-        if on_ready is None and objective.planned.are_possible:
+        plans = on_ready is None and objective.planned.plans_next(weights, shard)
+        if plans:
             call.drawn_arrays, call.unrecorded = [], []
         clock.enter(Stage.FORWARD)
         outputs, losses = objective.forward(call, shard)  # 2 forward, 3 loss
+        if plans and not objective.planned.takes(weights, shard, losses):
+            plans, call.drawn_arrays, call.unrecorded = False, None, None
         clock.enter(Stage.BACKWARD)
         end, cotangent = losses, cotangent_of(shard, objective.dtype)
         if objective.joint is not None:
@@ -199,8 +202,7 @@ class MiniBatchCost:
         if lookups is not None:
             wanted, into = wanted + lookups.leaves, into + lookups.gradients
         if type(end) is Tensor:
-            consume = on_ready is not None or not objective.planned.plans_next(weights, shard)
-            pullback(end, cotangent, wanted, into=into, on_ready=on_ready, consume=consume)  # 4 backward
+            pullback(end, cotangent, wanted, into=into, on_ready=on_ready, consume=not plans)  # 4 backward
             if lookups is not None:
                 lookups.add_up()
         else:  # no target has any weight left

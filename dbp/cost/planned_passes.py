@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from dbp.autodiff import Plan, Tensor, UnplannableError
+from dbp.autodiff import Plan, Tensor, UnplannableError, graph_nodes
+from dbp.autodiff.plan import is_small
 from dbp.nn import Call, Moments, RandomKey
 from dbp.reading.shard import Shard
 from dbp.types import Array
@@ -177,6 +178,14 @@ class PlannedPasses:
         form = None if key is None else self._form(weights, key)
         return form is not None and form.planned is None and not form.is_refused
 
+    def takes(self, weights: Array, shard: Shard, losses: Any) -> bool:
+        """Return True if the graph of a pass that plans_next() is small enough; else no such pass is planned."""
+        form = self._form(weights, key_of(shard) or ())
+        found = is_small(node for node in graph_nodes(losses) if node.primitive is not None)
+        if form is not None:
+            form.is_refused = not found
+        return found
+
     def learn(
         self,
         weights: Array,
@@ -198,9 +207,8 @@ class PlannedPasses:
             leaves: the parameters.
             gradient: of the loss sum by each parameter.
         """
-        is_known = not call.mixtures and call.drawn.total() == len(call.drawn_arrays or ())
         tensors = type(losses) is Tensor and type(outputs) is Tensor
-        key = key_of(shard) if self.are_possible and tensors and is_known else None
+        key = key_of(shard) if self.are_possible and tensors and not call.mixtures else None
         if key is None:
             return
         form = self._form(weights, key)
@@ -211,6 +219,8 @@ class PlannedPasses:
             form.is_trusted = form.planned.agrees(shard, call, losses, outputs, gradient)
             form.is_refused = not form.is_trusted
             form.planned = form.planned if form.is_trusted else None
+        elif call.drawn.total() != len(call.drawn_arrays or ()):  # a layer has drawn what a plan cannot draw
+            form.is_refused = True
         elif not form.is_refused:
             try:
                 form.planned = PlannedPass(call, losses, outputs, leaves, shard, self._constants)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dbp import nn
-from dbp.autodiff import pullback
+from dbp.autodiff import plan, pullback
 from dbp.cost import mini_batch_cost
 from dbp.cost.mini_batch_cost import MiniBatchCost
 from dbp.cost.planned_passes import MOST_PASSES, PlannedPasses, is_fixed
@@ -178,3 +178,18 @@ def test_ordinary_passes_give_up_their_graphs_but_for_those_that_are_planned(mon
     del consumed[:]
     trained([nn.Mixup(1.0), nn.Dense(3)], nn.CrossEntropy(), [8] * STEPS, True)
     assert consumed == [True] * STEPS
+
+
+def test_large_graphs_are_given_up_in_each_pass(monkeypatch):
+    """So that a network with batch normalization takes no more memory in the pass that is not planned."""
+    consumed = []
+
+    def noted(*arguments, consume, **options):
+        consumed.append(consume)
+        return pullback(*arguments, consume=consume, **options)
+
+    monkeypatch.setattr(mini_batch_cost, "pullback", noted)
+    monkeypatch.setattr(plan, "MAX_BYTES", 100)
+    _, _, objective = trained(MODELS["moments"], nn.CrossEntropy(), [8] * STEPS, True)
+    assert consumed == [True] * STEPS
+    assert [form.is_refused for form in objective.planned._forms] == [True]
