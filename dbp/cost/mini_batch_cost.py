@@ -120,8 +120,7 @@ class MiniBatchCost:
 
         Args:
             weights: the flat weights.
-            early: the caller reads only what this rank owns, and waits for it part by part: return before the gradient
-                is complete, if that is possible.
+            early: return before the gradient is complete, if that is possible; the caller waits part by part.
         """
         objective, gradients = self.objective, self.objective.gradients
         clock = objective.arena.comm.clock
@@ -171,11 +170,11 @@ class MiniBatchCost:
         clock = objective.arena.comm.clock
         clock.enter(Stage.FORWARD)
         planned.forward(shard, self.draw(shard))  # 2 forward, 3 loss
-        sums.scalars[: objective.scalars] = objective.sums(planned.losses, planned.outputs, shard)  # now, in the cache
-        if objective.running:
-            sums.scalars[objective.scalars :] = np.concatenate(moment_sums(objective.running, planned.observed))
         clock.enter(Stage.BACKWARD)
         planned.backward(shard, objective.gradient_views(sums))  # 4 backward
+        sums.scalars[: objective.scalars] = objective.sums(planned.losses, planned.outputs, shard)
+        if objective.running:
+            sums.scalars[objective.scalars :] = np.concatenate(moment_sums(objective.running, planned.observed))
 
     def _record_gradient(self, weights: Array, shard: Shard, sums: SumBuffer, on_ready: OnReady | None) -> None:
         """Do what _write_gradient() does by a graph, from which the pass may be planned."""

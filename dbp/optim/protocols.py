@@ -304,8 +304,7 @@ class MiniBatchCost(Protocol[E_co]):
 
         Args:
             weights: the flat weights.
-            early: True if only the owned ranges of the gradient are read: return once they are known to be finite,
-                while they may still be arriving.
+            early: whether to return as soon as the gradient is known to be finite, while it may still be arriving.
         """
         ...
 

@@ -19,7 +19,6 @@ from dbp.parallel.sums.error_feedback import ErrorFeedback, Residuals
 from dbp.parallel.sums.multi_node_sum import MultiNodeSum
 from dbp.parallel.sums.plain_sum import PlainSum
 from dbp.parallel.sums.selection import vector_sum_for
-from dbp.parallel.sums.shared_memory_sum import SharedMemorySum
 from dbp.parallel.sums.summation_tree import TreeSum
 from dbp.parallel.sums.top_k import wire_for
 from dbp.parallel.sums.vector_sum import Arriving, SumBuffer, Total
@@ -110,14 +109,11 @@ class GradientSum:
         It is valid until start(). The caller answers with accept() if it uses the total, or with reject().
 
         Args:
-            early: the caller reads only what this rank owns. Between nodes, return before the gradient is complete; the
-                caller waits part by part. Not under fault tolerance, where a longer update is likelier to be cut by a
-                dying rank.
+            early: return before the gradient is complete; the caller waits part by part. Ignored under fault
+                tolerance, where a longer update is likelier to be cut by a dying rank.
         """
         if early and self._between_nodes is not None and not (self._feedback.is_pending or self._comm.survival.enabled):
             total = self._between_nodes.early_total(self._tree, divisor=EXAMPLE_WEIGHT)
-        elif isinstance(self.vector_sum, SharedMemorySum):
-            total = self.vector_sum.total(self._tree, divisor=EXAMPLE_WEIGHT, whole=not early)
         else:
             total = self.vector_sum.total(self._tree, divisor=EXAMPLE_WEIGHT)
         self._feedback.add_pending(total.vector)
