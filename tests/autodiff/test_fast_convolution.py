@@ -267,6 +267,16 @@ def test_rounds_have_products_that_blas_need_not_copy_unless_these_have_few_rows
     assert next(images.stop - images.start for images, _ in grid.rounds()) == tiles
 
 
+def test_winograd_saves_no_positions_of_maxima_without_a_backward_pass():
+    x, w = untied((2, 64, 64, 16)), untied((3, 3, 16, 32))
+    options = PLAIN | {"padding": ((1, 1), (1, 1)), "relu": True, "pool": 2}
+    y, saved = fast_convolution.forward(x, w, None, **options)
+    alone, nothing = fast_convolution.forward(x, w, None, **options, keep=False)
+    assert sum(array.size for array in saved) == y.size
+    assert nothing == []
+    np.testing.assert_array_equal(alone, y)
+
+
 def test_saved_is_small():
     x, w = untied((2, 16, 16, 16)), untied((3, 3, 16, 32))
     y, saved = fast_convolution.forward(x, w, None, **(PLAIN | {"padding": ((1, 1), (1, 1)), "pool": 2}))

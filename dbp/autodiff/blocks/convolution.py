@@ -27,14 +27,26 @@ def _convolution(
 
 
 def _convolution_forward(
-    x: Array, w: Array, b: Array | None, window: Window, groups: int, relu_after: bool, pool: Lengths
+    x: Array,
+    w: Array,
+    b: Array | None,
+    window: Window,
+    groups: int,
+    relu_after: bool,
+    pool: Lengths,
+    keep: bool = True,
 ) -> tuple[Array, Any]:
     check_kernel(x.shape[-1], w, window, groups)
     positions = window.positions(x.shape[1:-1])
     if pool:
         Window(pool, pool).positions(positions)
     x, w = of_one_type(x, w)
-    return fast_convolution.forward(x, w, b, **_options(window, groups, relu_after, pool))
+    return fast_convolution.forward(x, w, b, **_options(window, groups, relu_after, pool), keep=keep)
+
+
+def _convolution_alone(x: Array, w: Array, b: Array | None, **options: Any) -> Array:
+    """Return the outputs, and save nothing for a backward pass."""
+    return _convolution_forward(x, w, b, **options, keep=False)[0]
 
 
 def _convolution_backward(
@@ -66,7 +78,14 @@ def sliding(window: Window) -> Options:
     return {"stride": window.stride, "padding": window.padding, "dilation": window.dilation}
 
 
-_block = Block("convolution_block", _convolution, _convolution_forward, _convolution_backward, new_cotangents=True)
+_block = Block(
+    "convolution_block",
+    _convolution,
+    _convolution_forward,
+    _convolution_backward,
+    value_alone=_convolution_alone,
+    new_cotangents=True,
+)
 
 
 def convolution_block(

@@ -71,12 +71,14 @@ def forward(
     relu: bool,
     pool: int,
     groups: int = 1,
+    keep: bool = True,
 ) -> tuple[Array, Any]:
     """Return y = pool(relu(convolution(x, w) + b)), as cross-correlation, and arrays to save for backward().
 
     `stride` and `dilation` have a number for each axis, `padding` a pair, ((top, bottom), (left, right)); `pool` is 0
     or the size and stride of a max pooling, which drops an incomplete last window and does not go along a height of 1;
-    it is 0 where fuses_pool() is False. `winograd` has a rounding error of about four times that of `columns`.
+    it is 0 where fuses_pool() is False. Unless `keep`, there is no backward pass, so that nothing is saved where that
+    takes time. `winograd` has a rounding error of about four times that of `columns`.
     """
     window: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
     if is_depthwise(w.shape, groups):
@@ -86,7 +88,7 @@ def forward(
     if groups > 1:
         from dbp.autodiff.fast_convolution import grouped
 
-        return grouped.forward(forward, x, w, b, groups, **window, relu=relu, pool=pool)
+        return grouped.forward(forward, x, w, b, groups, **window, relu=relu, pool=pool, keep=keep)
     if w.ndim == VOLUME_AXES:
         from dbp.autodiff.fast_convolution import volumes
 
@@ -94,10 +96,10 @@ def forward(
     if pool > epilogue.MAX_POOL:
         raise ValueError(f"pool must be at most {epilogue.MAX_POOL}, got {pool}: pool apart from the convolution")
     if sequences.fits(x.shape, w.shape, **window):
-        return sequences.forward(x, w, b, **window, relu=relu, pool=pool)
+        return sequences.forward(x, w, b, **window, relu=relu, pool=pool, keep=keep)
     if _by_winograd(x, w, stride, padding, dilation, pool):
-        return winograd.forward(x, w, b, padding=padding, relu=relu, pool=pool)
-    return columns.forward(x, w, b, **window, relu=relu, pool=pool)
+        return winograd.forward(x, w, b, padding=padding, relu=relu, pool=pool, keep=keep)
+    return columns.forward(x, w, b, **window, relu=relu, pool=pool, keep=keep)
 
 
 def backward(

@@ -28,9 +28,16 @@ def windows(z: Array, pool: int, rows: int = 1, columns: int = 2) -> list[Array]
     return views
 
 
-def maximum(candidates: Sequence[Array], out: Array, places: Array) -> None:
-    """Write the elementwise maximum of the candidates to `out`, and the number of the first that has it to `places`."""
+def maximum(candidates: Sequence[Array], out: Array, places: Array | None) -> None:
+    """Write the elementwise maximum of the candidates to `out`, and the number of the first that has it to `places`.
+
+    Without a backward pass `places` is None.
+    """
     np.copyto(out, candidates[0])
+    if places is None:
+        for candidate in candidates[1:]:
+            np.maximum(out, candidate, out=out)
+        return
     places.fill(0)
     better = buffer("better", out.shape, np.bool_)
     number = better.view(np.uint8)
@@ -49,8 +56,10 @@ def scatter_to_maxima(g: Array, places: Array, targets: Sequence[Array]) -> None
         np.multiply(g, chosen, out=target)
 
 
-def drop_cut_off(places: Array, y: Array) -> None:
+def drop_cut_off(places: Array | None, y: Array) -> None:
     """Set the place of maxima that ReLU cut off to NOWHERE, so that the backward pass need not read `y`."""
+    if places is None:
+        return
     cut = np.less_equal(y, 0, out=buffer("better", y.shape, np.bool_))
     number = cut.view(np.uint8)
     np.multiply(number, NOWHERE, out=number)

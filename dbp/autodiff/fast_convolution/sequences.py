@@ -164,28 +164,40 @@ def _windows(z: Array, pool: int) -> list[Array]:
 
 
 def forward(
-    x: Array, w: Array, b: Array | None, *, stride: Pair, padding: Padding, dilation: Pair, relu: bool, pool: int
+    x: Array,
+    w: Array,
+    b: Array | None,
+    *,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    relu: bool,
+    pool: int,
+    keep: bool = True,
 ) -> tuple[Array, list[Array]]:
     """Return y and the positions of the maxima, as forward of the package does."""
     layout, outputs = Layout.of(x, w, stride[1], padding[1], dilation[1]), w.shape[3]
     filtering, activation = Filtering(layout.tile, layout.taps, layout.stride, w), Activation(b, relu)
     kernel = filtering.kernel(w)
     y = np.empty((len(x), 1, layout.outputs // max(pool, 1), outputs), x.dtype)
-    maxima = np.empty(y.shape if pool else 0, np.uint8)
+    maxima = np.empty(y.shape, np.uint8) if pool and keep else None
     for group in layout.groups(x, outputs):
         found = filtering.places(_correlated(filtering.inputs(layout.padded(x[group])), kernel))
-        group_y, group_maxima = y[group], maxima[group]
+        group_y, group_maxima = y[group], None if maxima is None else maxima[group]
         for some in row_pieces(len(group_y), layout.outputs * outputs * x.itemsize, PIECE_BYTES):
             z, piece = layout.by_sequence(found)[some], group_y[some]
+            places = None if group_maxima is None else group_maxima[some]
             if pool:
-                maximum(_windows(z[:, 0, : layout.outputs], pool), piece[:, 0], group_maxima[some, 0])
+                maximum(
+                    _windows(z[:, 0, : layout.outputs], pool), piece[:, 0], None if places is None else places[:, 0]
+                )
             else:
                 for mine, other in layout.ordered(z, piece):
                     np.copyto(other, mine)
             activation.apply(piece)
-            if pool and relu:
-                drop_cut_off(group_maxima[some], piece)
-    return y, [maxima] if pool else []
+            if relu:
+                drop_cut_off(places, piece)
+    return y, [] if maxima is None else [maxima]
 
 
 def backward(

@@ -171,7 +171,14 @@ def _matching_pixels(y: Array, slots: Array, rows: slice) -> Iterator[tuple[Arra
 
 
 def forward(
-    x: Array, w: Array, b: Array | None, *, padding: tuple[tuple[int, int], tuple[int, int]], relu: bool, pool: int
+    x: Array,
+    w: Array,
+    b: Array | None,
+    *,
+    padding: tuple[tuple[int, int], tuple[int, int]],
+    relu: bool,
+    pool: int,
+    keep: bool = True,
 ) -> tuple[Array, list[Array]]:
     """Return y and the positions of the maxima, in the order of the tiles, as forward of the package does.
 
@@ -183,7 +190,7 @@ def forward(
     scale = max(pool, 1)
     y = np.empty((grid.images, grid.out_height // scale, grid.out_width // scale, outputs), dtype)
     inputs, saved = TransformedInputs(x, grid), []
-    activation = Activation(b, relu)
+    activation, places = Activation(b, relu), None
     for images, rows in grid.rounds():
         inputs.load(images, rows)
         shape = images.stop - images.start, rows.stop - rows.start, grid.across, outputs
@@ -197,12 +204,14 @@ def forward(
         np.matmul(a, _down(half), out=_down(slots))
         if pool:
             pooled = buffer("pooled", (size, size, tiles, outputs), dtype)
-            saved.append(np.empty(pooled.shape, np.uint8))
-            maximum(windows(slots, pool, 0, 1), pooled, saved[-1])
+            places = np.empty(pooled.shape, np.uint8) if keep else None
+            maximum(windows(slots, pool, 0, 1), pooled, places)
             slots = pooled
         activation.apply(slots)
-        if pool and relu:
-            drop_cut_off(saved[-1], slots)
+        if places is not None:
+            saved.append(places)
+            if relu:
+                drop_cut_off(places, slots)
         for pixels, slot in _matching_pixels(y[images], slots.reshape(size, size, *shape), rows):
             np.copyto(pixels, slot)
     return y, saved

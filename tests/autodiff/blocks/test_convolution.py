@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dbp.autodiff as ad
-from dbp.autodiff import scratch
+from dbp.autodiff import fast_convolution, scratch
 from dbp.autodiff.fast_convolution import depthwise, filtering, grouped, sequences
 from dbp.autodiff.tensor import PRIMITIVES
 
@@ -62,6 +62,21 @@ def gradients(function, inputs, by, options):
         return ad.sum_(y * (np.arange(np.size(y)).reshape(np.shape(y)) % 7 - 3).astype(y.dtype))
 
     return function(*inputs, **options), *ad.gradient(scalar, tuple(range(len(by))))(*(inputs[i] for i in by))
+
+
+@pytest.mark.parametrize(("lengths", "pool"), [((9, 8), 2), ((9, 8), 3), ((1, 9), 2)])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_without_a_backward_pass_the_value_is_the_same_and_no_positions_are_saved(lengths, pool, groups):
+    random = np.random.default_rng(0)
+    x, w = random.standard_normal((3, *lengths, 4)), random.standard_normal((min(3, lengths[0]), 3, 4 // groups, 6))
+    x[0, 0, 3, 1] = np.nan
+    options = {"stride": (1, 1), "padding": ((0, 0), (1, 1)), "dilation": (1, 1), "groups": groups}
+    y, kept = fast_convolution.forward(x, w, np.ones(6), **options, relu=True, pool=pool)
+    alone, nothing = fast_convolution.forward(x, w, np.ones(6), **options, relu=True, pool=pool, keep=False)
+    np.testing.assert_array_equal(alone, y)
+    assert np.isnan(y).any()
+    saved, unsaved = (found if groups == 1 else [a for one in found for a in one] for found in (kept, nothing))
+    assert (sum(array.size for array in saved), len(unsaved)) == (y.size, 0)
 
 
 @settings(max_examples=150, derandomize=True, deadline=None)
