@@ -43,6 +43,7 @@ class Form(NamedTuple):
 ROWS_BY_ROWS = Form(columns=64, most_rows=32, least_rows=8, least_inner=64)
 COLUMNS_BY_ROWS = Form(columns=32, most_rows=128, least_rows=16, least_inner=16)
 ROWS_BY_COLUMNS = Form(columns=8, most_rows=128, least_rows=16, least_inner=256)
+STACKED_ROWS, LEAST_STACKED_ROWS = 128, 32  # of each small product of stacks
 
 
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
@@ -54,6 +55,20 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     for parts in _small_products(a, b, out):
         np.matmul(*parts, order="C")  # in the order of the axes, not of their strides
     return out
+
+
+def matmul_of_stacks(a: Array, b: Array, out: Array) -> None:
+    """Write the products of stacks of matrices (..., rows, inner) and (..., inner, columns), all by rows, to `out`."""
+    (rows, columns), inner = out.shape[-2:], a.shape[-1]
+    height = STACKED_ROWS
+    while height * inner * columns > SMALL:
+        height //= 2
+    if rows * inner * columns <= SMALL or height < LEAST_STACKED_ROWS or not prefers_small_products():
+        np.matmul(a, b, out=out)
+        return
+    for down, count, high in _cut(rows, height):
+        tops, parts = (x[..., down, :].reshape(*x.shape[:-2], count, high, x.shape[-1]) for x in (a, out))
+        np.matmul(tops, b[..., None, :, :], out=parts, order="C")
 
 
 def _small_products(a: Array, b: Array, out: Array) -> Iterator[tuple[Array, Array, Array]]:

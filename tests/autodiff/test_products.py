@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dbp.autodiff import products
-from dbp.autodiff.products import COLUMNS_BY_ROWS, ROWS_BY_COLUMNS, ROWS_BY_ROWS, matmul
+from dbp.autodiff.products import COLUMNS_BY_ROWS, ROWS_BY_COLUMNS, ROWS_BY_ROWS, matmul, matmul_of_stacks
 from dbp.blas import SMALL
 
 RNG = np.random.default_rng(0)
@@ -77,6 +77,18 @@ def test_small_products_and_other_types_are_left_to_numpy(shape, dtypes, lengths
     found = matmul(a, b)
     assert lengths == [shape]
     assert found.dtype == np.result_type(a, b)
+
+
+@pytest.mark.parametrize("shape", [(500, 64, 64), (250, 64, 128), (40, 9, 7), (0, 3, 4)])
+def test_products_of_stacks_are_exact(shape, lengths, preference):
+    rows, inner, columns = shape
+    wide, b = (RNG.integers(-4, 5, (2, 3, *form)).astype(np.float32) for form in ((rows, 99), (inner, columns)))
+    a, out = wide[..., :inner], np.full((2, rows, 3, columns), 7, np.float32).swapaxes(1, 2)
+    matmul_of_stacks(a, b, out)
+    assert np.array_equal(out, a.astype(np.int64) @ b.astype(np.int64))
+    is_large = rows * inner * columns > SMALL
+    assert all(high * k * n <= SMALL for high, k, n in lengths) or not (preference and is_large)
+    assert len(lengths) == (2 if preference and is_large else 1)
 
 
 def test_what_is_not_finite_goes_through():

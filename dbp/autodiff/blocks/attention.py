@@ -22,6 +22,7 @@ from dbp.autodiff import scratch
 from dbp.autodiff.blocks.block import Block
 from dbp.autodiff.pieces import row_pieces
 from dbp.autodiff.primitives import reshape, softmax, split, sum_, transpose
+from dbp.autodiff.products import matmul_of_stacks
 from dbp.autodiff.tensor import OutputSlot, Value
 from dbp.types import Array
 
@@ -196,7 +197,7 @@ class _Attention:
         """Write the scores of a tile to e, those of hidden keys less a large number."""
         count, heads, keys, rows = e.shape
         queries = self.turned(self.q[some, tile.heads, tile.rows], self.factor)
-        np.matmul(self.k[some, tile.heads, tile.keys], queries, out=e)
+        matmul_of_stacks(self.k[some, tile.heads, tile.keys], queries, e)
         if self._causal:
             first = min(keys, tile.rows.start) if self._skips else 0  # key that is hidden from any query
             hidden = _later_keys(keys - first, rows, tile.rows.start - first, e.dtype)
@@ -250,7 +251,8 @@ def _pull_back(at: _Attention, g: Array, y: Array, kept: _Kept, by: Sequence[Arr
             else:
                 e = _exponentials_of(kept.exponentials, some, tile)
             share = np.multiply(g[rows], kept.inverses[rows], out=at.scratch("share", g[rows].shape))
-            slope = np.matmul(at.v[keys], at.turned(share, 1), out=at.scratch("slope", e.shape))
+            slope = at.scratch("slope", e.shape)
+            matmul_of_stacks(at.v[keys], at.turned(share, 1), slope)
             slope -= np.vecdot(share, y[rows])[:, :, None]
             slope *= e
             np.matmul(slope.swapaxes(2, 3), at.k[keys], out=by_q[rows])
@@ -263,10 +265,12 @@ def _pull_back(at: _Attention, g: Array, y: Array, kept: _Kept, by: Sequence[Arr
 def _sum_over_queries(e: Array, x: Array, into: Array, keys: Any, tile: Tile) -> None:
     """Add e x, a sum over the queries of a tile, to the cotangents of its keys."""
     if tile.is_first:
-        np.matmul(e, x, out=into[keys])
+        matmul_of_stacks(e, x, into[keys])
         into[keys[0], tile.heads, tile.keys.stop :] = 0
     else:
-        into[keys] += np.matmul(e, x)
+        part = scratch.buffer("attention part", (*e.shape[:3], x.shape[3]), e.dtype)
+        matmul_of_stacks(e, x, part)
+        into[keys] += part
 
 
 def _new(shape: tuple[int, ...], at: _Attention) -> Array:
