@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import h5py
 import numpy as np
 
-from dbp.data.output import Attributes, OutputFile, stored_attribute
+from dbp.data.output import Attributes, OutputFile, check_texts, set_attributes
 from dbp.files import writing_to
 from dbp.types import Array
 
@@ -65,6 +65,7 @@ class ChunkedOutputFile(OutputFile):
 
     def _create_columns(self, columns: Mapping[str, Array], count: int, attributes: Attributes) -> None:
         assert self._file is not None
+        check_texts(columns, self.path)
         self._disk = _DiskFile(self._file)
         self._structure = h5py.File(self._disk, "w", libver=("v108", "v110"))
         packing = {"compression": "gzip", "compression_opts": self._level, "shuffle": True} if self._level else {}
@@ -74,8 +75,7 @@ class ChunkedOutputFile(OutputFile):
             shape = (count, *values.shape[1:])
             self._structure.create_dataset(name, shape, dtype, chunks=(rows, *shape[1:]), **packing)
             self._waiting[name], self._starts[name] = [], 0
-        for name, given in attributes.items():
-            self._structure[name].attrs.update({key: stored_attribute(value) for key, value in given.items()})
+        set_attributes(self._structure, attributes, self.path)
 
     def _rows_of(self, values: Array, largest: int, count: int) -> int:
         """Return the rows in a chunk of a column: as many as in one of the largest, in others a multiple."""

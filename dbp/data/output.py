@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, Self
 import h5py
 import numpy as np
 
+from dbp.errors import UserError
 from dbp.files import NewFile, must_be_free, remove_left, write_at, writing_to
 from dbp.sparse_file import SparseFile
 from dbp.types import Array
@@ -80,6 +81,7 @@ class OutputFile:
     def _lay_out(self, arrays: Mapping[str, tuple[tuple[int, ...], Any]], attributes: Attributes) -> None:
         """Write all but the values of the arrays, whose shapes and types are given."""
         assert self._file is not None
+        check_texts(arrays, self.path)
         storage = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         storage.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)  # each array gets its space at once, contiguous
         storage.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
@@ -88,8 +90,7 @@ class OutputFile:
             for name, (shape, dtype) in arrays.items():
                 stored = h5py.string_dtype("utf-8", dtype.itemsize) if dtype.kind == "S" else dtype
                 self._offsets[name] = structure.create_dataset(name, shape, stored, dcpl=storage).id.get_offset()
-            for name, values in attributes.items():
-                structure[name].attrs.update({key: stored_attribute(value) for key, value in values.items()})
+            set_attributes(structure, attributes, self.path)
         with writing_to(self.path):
             layout.copy_to(self._file)
 
@@ -103,7 +104,30 @@ class OutputFile:
                 write_at(self._file, self._offsets[name] + offset, data)
 
 
-def stored_attribute(value: Any) -> Any:
-    """Return the value of an attribute as HDF5 takes it: a list or tuple of texts, which may be empty, as texts."""
-    is_list = isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value)
-    return np.array(value, h5py.string_dtype()) if is_list else value
+def set_attributes(structure: h5py.File, attributes: Attributes, path: Path) -> None:
+    """Set the attributes of a file and its arrays.
+
+    Args:
+        structure: the file in memory.
+        attributes: a list or tuple of texts, which may be empty, becomes texts.
+        path: of the file, for messages.
+
+    Raises:
+        UserError: a text has a NUL character, at which HDF5 would end it.
+    """
+    for name, given in attributes.items():
+        for key, value in given.items():
+            elements = value if isinstance(value, (list, tuple)) else [value]
+            texts = [element for element in elements if isinstance(element, str)]
+            check_texts(texts, path)
+            is_list = elements is value and len(texts) == len(value)
+            structure[name].attrs[key] = np.array(value, h5py.string_dtype()) if is_list else value
+
+
+def check_texts(texts: Iterable[str], path: Path) -> None:
+    """Raise UserError if a name or a text of a file has a NUL character."""
+    for text in texts:
+        if "\0" in text:
+            raise UserError(
+                f"{path} cannot hold the name {text!r}: HDF5 ends names at a NUL character; rename it in the source"
+            )

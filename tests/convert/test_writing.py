@@ -89,6 +89,23 @@ def test_the_names_of_columns_and_classes_are_kept(tmp_path):
     assert HDF5Dataset(tmp_path / "p.h5").meaning["targets"] == ColumnMeaning("integers", classes=())
 
 
+@pytest.mark.parametrize("chunks", [None, Chunks()])
+@pytest.mark.parametrize(
+    ("column", "attributes"),
+    [
+        ("inputs", {"inputs": {"names": ["a", "b\0"]}}),
+        ("inputs", {"inputs": {"units": "b\0"}}),
+        ("inputs", {"/": {"table": "b\0"}}),
+        ("b\0", {}),
+    ],
+)
+def test_names_that_hdf5_would_cut_are_refused(tmp_path, column, attributes, chunks):
+    message = r"o\.h5 cannot hold the name 'b\\x00': HDF5 ends names at a NUL character; rename it in the source"
+    with pytest.raises(UserError, match=message):
+        write(tmp_path / "o.h5", Content([{"inputs": np.zeros((2, 2)), column: np.zeros((2, 2))}], 2, attributes), chunks=chunks)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_file_names_are_a_column(tmp_path):
     files = np.array(["a/ä.png".encode(), b"b/2.png"])
     write(tmp_path / "o.h5", Content([{"inputs": np.zeros((2, 1), np.uint8), "files": files}], 2))
