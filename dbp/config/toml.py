@@ -272,16 +272,21 @@ def _value(value: Any) -> Any:
         return loss_table(value, _value)
     if type(value) in LOSSES.values() and not dataclasses.fields(value):
         return value.kind
-    kind = getattr(type(value), "kind", None)
-    of_kind = [
-        kinds[kind] for kinds in (LAYERS, LOSSES, OPTIMIZERS, SCHEDULES) if isinstance(kind, str) and kind in kinds
-    ]
-    if type(value) in (*of_kind, *SECTIONS.values(), Split):
+    has_kind = _is_registered(type(value))
+    if has_kind or type(value) in (*SECTIONS.values(), Split):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-        return ({"kind": kind} if of_kind else {}) | {name: _value(v) for name, v in fields.items() if v is not None}
+        kind = {"kind": value.kind} if has_kind else {}
+        return kind | {name: _value(v) for name, v in fields.items() if v is not None}
     if isinstance(value, Dataset):
         return value.name
     return _own_value(value)
+
+
+def _is_registered(part: type) -> bool:
+    """Return True for a layer, a loss, an optimizer or a schedule that a config names by its kind; import no others."""
+    kind = getattr(part, "kind", None)
+    registries = (LAYERS, LOSSES, OPTIMIZERS, SCHEDULES)
+    return isinstance(kind, str) and any(kind in kinds and kinds[kind] is part for kinds in registries)
 
 
 def _own_value(value: Any) -> Any:
