@@ -1,4 +1,4 @@
-"""The cotangents of a backward pass: the sums of their parts, in the memory of one of them where nobody else has it."""
+"""The cotangents of a backward pass, each a sum of parts, in the memory of a part where nothing else needs that."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from dbp.types import Array
 class Cotangents(dict[int, Value]):
     """The cotangents by the serial numbers of their tensors, each the sum of its parts so far.
 
-    A cotangent is owned if its memory is its own: then a part is added in place, and the rule that it goes to may write
-    to it. It is, if it is a sum, or if a primitive states that its cotangents are new and gave it to one input alone.
+    A cotangent is owned if nothing else has its array. Then a part is added to it in place, and the reverse rule that
+    takes it may write to it. Owned are sums, and a single part that its primitive has made for one input alone.
     """
 
     def __init__(self, output: Tensor, cotangent: Value) -> None:
@@ -22,19 +22,19 @@ class Cotangents(dict[int, Value]):
         self._owned: set[int] = set()
 
     def add(self, inputs: Sequence[Value], parts: Sequence[Value | None], new: bool) -> None:
-        """Add what a node brings to the cotangents of its inputs.
+        """Add the parts of a node to the cotangents of its inputs.
 
         Args:
             inputs: of the node.
             parts: one for each input, None for those without.
-            new: whether the parts are arrays that only the caller has, if they are arrays.
+            new: whether only the caller has the parts, where they are arrays.
         """
         for x, part in zip(inputs, parts, strict=True):
             if part is not None:
                 self._add(x.created, part, new and sum(part is other for other in parts) == 1)
 
     def memory_of(self, created: int) -> Array | None:
-        """Return the cotangent of a tensor if it is owned, to be written to by who takes it; None otherwise."""
+        """Return the cotangent of a tensor if its reverse rule may write to it; None otherwise."""
         found = self[created] if created in self._owned else None
         return found if _is_writeable(found) else None
 

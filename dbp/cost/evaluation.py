@@ -35,7 +35,7 @@ def example_bytes(
 ) -> int:
     """Return the most bytes of arrays that an evaluation holds at the same time for one example.
 
-    They are counted from the graph that a model records, of which evaluation frees what nothing needs any more.
+    They are counted in the graph that the model records: evaluation frees an array after the last node that takes it.
 
     Args:
         model: the model, which is called twice, on zeros.
@@ -64,7 +64,9 @@ def _most_bytes(nodes: Sequence[Tensor], known: MemoryCounter) -> int:
         nodes: in the order of their creation.
         known: the arrays that are not counted; it gets those of the nodes.
     """
-    spans: dict[int, list[int]] = {}  # of each array its bytes, the number of the node that makes it, and of the last
+    spans: dict[
+        int, list[int]
+    ] = {}  # of each array its bytes, and the numbers of the first and last nodes that need it
     for number, node in enumerate(nodes):
         for array in (*arrays_kept(node), *(x.value for x in node.inputs if type(x) is Tensor)):
             spans.setdefault(id(owner(array)), [known.new_bytes(array), number, number])[-1] = number

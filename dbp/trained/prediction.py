@@ -21,7 +21,7 @@ from dbp.types import Array, Arrays, Shape
 
 OUTPUTS = "outputs"  # what a model predicts, as files name it
 ROUND_BYTES = 1 << 21  # of outputs that a rank predicts between two exchanges, or at least one block of rows
-EVEN = 4  # blocks, or a multiple of it
+BLOCKS_MULTIPLE = 4  # several blocks are a multiple of it, so that 2 or 4 ranks have equal work
 REFUSE, MARK = NOT_FINITE_ROWS = ("refuse", "mark")  # what predict does with rows that are not finite
 
 
@@ -73,24 +73,24 @@ def predictions(trained: ModelOnData, comm: Communicator, not_finite: str = REFU
 
 
 def blocks_of(rows: int, most: int) -> list[range]:
-    """Return rows in blocks of about the same size; several are a multiple of EVEN, so that few ranks have equal work.
+    """Return the numbers of rows in blocks of about the same size, whose number is a multiple of BLOCKS_MULTIPLE or 1.
 
     Args:
-        rows: their number.
-        most: of a block.
+        rows: the number of all rows.
+        most: of the rows of a block.
     """
     count = -(-rows // most)
     if count > 1:
-        count = min(rows, -(-count // EVEN) * EVEN)
+        count = min(rows, -(-count // BLOCKS_MULTIPLE) * BLOCKS_MULTIPLE)
     return [parts(rows, count, number) for number in range(count)]
 
 
-class Described(NamedTuple):
-    """What a rank tells all others of its predictions, besides the outputs.
+class _BlockFacts(NamedTuple):
+    """What all ranks must know of the blocks that one of them has predicted, besides the outputs.
 
     Args:
         blocks: the number of the first row, the names and the marked rows of each block.
-        forms: the shape of a row and the type of each output by name; empty without a block.
+        forms: by name of an output, the shape of a row and the type; empty without a block.
     """
 
     blocks: list[tuple[int, Mapping[str, Array], Array]]
@@ -99,15 +99,15 @@ class Described(NamedTuple):
 
 def _predictions_of(
     trained: ModelOnData, blocks: Sequence[range], not_finite: str
-) -> tuple[list[dict[str, Array]], Described]:
-    """Return the outputs for some blocks of rows by name, and what other ranks must know of them; see prediction_of().
+) -> tuple[list[dict[str, Array]], _BlockFacts]:
+    """Return the outputs for some blocks of rows by name, and the facts that others need; see prediction_of().
 
     The outputs have the name "" if they are the only ones.
     """
     found = [prediction_of(trained, rows, not_finite) for rows in blocks]
     outputs = [as_dict(piece.outputs) for piece in found]
     forms = {name: (array.shape[1:], array.dtype) for name, array in outputs[0].items()} if outputs else {}
-    return outputs, Described([(piece.first, piece.row_names, piece.marked) for piece in found], forms)
+    return outputs, _BlockFacts([(piece.first, piece.row_names, piece.marked) for piece in found], forms)
 
 
 class _Exchange:
@@ -123,13 +123,13 @@ class _Exchange:
         self._outputs: dict[str, SharedRows] = {}  # by the name of the output
 
     def joined(
-        self, mine: Sequence[Mapping[str, Array]], everyones: Sequence[Described], counts: Sequence[int]
+        self, mine: Sequence[Mapping[str, Array]], everyones: Sequence[_BlockFacts], counts: Sequence[int]
     ) -> Prediction:
         """Return the predictions of all ranks as one, whose outputs are valid until the next call; collective.
 
         Args:
             mine: the outputs of this rank, for consecutive blocks of rows.
-            everyones: what is known of those of each rank.
+            everyones: the facts of each rank's blocks.
             counts: how many rows each rank has.
         """
         found = [of_rank for of_rank in everyones if of_rank.blocks]

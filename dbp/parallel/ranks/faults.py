@@ -54,7 +54,7 @@ def agree(comm: Communicator, function: Callable[..., Result], *arguments: Any) 
 def agree_and_gather(
     comm: Communicator, function: Callable[..., tuple[Result, Message]], *arguments: Any
 ) -> tuple[Result, list[Message]]:
-    """Do as agree() for a function that returns its result and a message to all ranks, which comes at the same time.
+    """Do as agree() for a function that returns a result and a message to all ranks, without another exchange for it.
 
     Returns:
         the result on this rank, and the messages of all ranks in their order.
