@@ -60,7 +60,7 @@ def _apply_relu(z: Array, slope: Array | None) -> None:
 
 
 def _slope_of_relu(y: Array, slope: Array) -> None:
-    slope[...] = np.greater(y, scratch.zeros(y.shape, y.dtype))
+    np.greater(y, 0, out=slope)
 
 
 def _apply_tanh(z: Array, slope: Array | None) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from dbp.autodiff.blocks.activations import relu_in_place
 from dbp.autodiff.blocks.block import Block
-from dbp.autodiff.blocks.channels import PIECE
+from dbp.autodiff.blocks.channels import LONG_PIECE
 from dbp.autodiff.fast_convolution.epilogue import gate
 from dbp.autodiff.pieces import row_pieces
 from dbp.autodiff.primitives import relu
@@ -23,7 +23,7 @@ def _add_relu(a: Value, b: Value) -> Value:
 def _forward(a: Array, b: Array) -> tuple[Array, None]:
     y = np.empty(a.shape, np.result_type(a, b))
     target, one, other = (x.reshape(-1) for x in (y, a, b))
-    for piece in row_pieces(y.size, 1, PIECE):
+    for piece in row_pieces(y.size, 1, LONG_PIECE):
         relu_in_place(np.add(one[piece], other[piece], out=target[piece]))
     return y, None
 
@@ -40,7 +40,7 @@ def _backward(
     """Return the cotangent before ReLU, which is that of both."""
     before = np.empty(y.shape, y.dtype)
     target, out, cotangent = (x.reshape(-1) for x in (before, y, g.astype(y.dtype, copy=False)))
-    for piece in row_pieces(y.size, 1, PIECE):
+    for piece in row_pieces(y.size, 1, LONG_PIECE):
         gate(cotangent[piece], out[piece], target[piece])
     return [before if want else None for want in wanted]
 

@@ -17,7 +17,7 @@ from dbp.autodiff.pieces import row_pieces
 from dbp.types import Array
 
 LONG = 2048  # elements of a long row, at most, unless there are as many channels
-PIECE = 1 << 16  # elements of a piece, at least a long row
+LONG_PIECE = 1 << 16  # elements of a piece, at least a long row
 
 
 @functools.lru_cache(maxsize=256)
@@ -47,7 +47,7 @@ def on_channels(weights: Array, matrix: Array) -> Array:
 
 def pieces(matrix: Array) -> Iterator[slice]:
     """Return the slices of the long rows of each piece."""
-    return row_pieces(len(matrix), matrix.shape[1], PIECE)
+    return row_pieces(len(matrix), matrix.shape[1], LONG_PIECE)
 
 
 class ChannelSums:

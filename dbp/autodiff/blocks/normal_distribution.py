@@ -51,9 +51,7 @@ def _fill_with_tail(x: Array, bell: Array, tail: Array) -> None:
 
 def _take_other_side(x: Array, tail: Array) -> None:
     """Replace the probability p of more than |x| by 1 - p where x is positive."""
-    is_positive = _like("is positive", x)
-    is_positive[...] = np.greater(x, scratch.zeros(x.shape, x.dtype))
-    tail -= is_positive
+    tail -= np.greater(x, 0, out=_like("is positive", x))
     np.abs(tail, out=tail)
 
 

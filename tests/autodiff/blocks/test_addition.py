@@ -10,7 +10,7 @@ from dbp.autodiff.blocks import addition
 @pytest.mark.parametrize("piece", [7, 1 << 14])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_values_and_cotangents_are_those_of_both_operations(monkeypatch, piece, dtype):
-    monkeypatch.setattr(addition, "PIECE", piece)
+    monkeypatch.setattr(addition, "LONG_PIECE", piece)
     rng = np.random.default_rng(0)
     a, b, g = rng.integers(-2, 3, (3, 4, 5, 6)).astype(dtype)  # with zeros, where the derivative is 0
     leaves = ad.Tensor(a), ad.Tensor(b)

@@ -68,7 +68,7 @@ def test_pieces_of_any_size(monkeypatch, long, piece):
     counts = (np.arange(180).reshape(4, 9, 5) % 3).astype(np.float32)
     expected = both(x, scale, shift, g, weights=counts, relu_after=True)
     monkeypatch.setattr(channels, "LONG", long)
-    monkeypatch.setattr(channels, "PIECE", piece)
+    monkeypatch.setattr(channels, "LONG_PIECE", piece)
     channels.rows_side_by_side.cache_clear()
     try:
         assert_near(both(x, scale, shift, g, weights=counts, relu_after=True), expected, 30)
