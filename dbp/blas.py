@@ -1,4 +1,4 @@
-"""NumPy's BLAS in this process: its name, the number of its threads, and how it is best called.
+"""NumPy's BLAS in this process: its name, the number of its threads, and whether it prefers small products.
 
 The number of threads changes the bits of a matrix product, so a run fixes it.
 """
@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-SMALL = 10**6  # multiplications of a matrix product at most that is called small
-IN_PLACE = {"SkylakeX", "Cooperlake", "SapphireRapids"}  # OpenBLAS's kernels that read small matrices where they are
-_counts: list[int] = []  # threads in the contexts of blas_threads()
+SMALL_PRODUCT = 10**6  # multiplications of a small matrix product, at most
+# The kernels of OpenBLAS that read the matrices of a small product where they are, and do not copy them.
+SMALL_PRODUCT_KERNELS = {"SkylakeX", "Cooperlake", "SapphireRapids"}
+_thread_counts: list[int] = []  # of the blas_threads() contexts that are open, the innermost last
 
 
 @contextlib.contextmanager
@@ -24,11 +25,11 @@ def blas_threads(count: int) -> Iterator[None]:
     libraries = _libraries()
     before = [library.get_num_threads() for library in libraries]
     _set_threads(libraries, before, [count] * len(libraries))
-    _counts.append(count)
+    _thread_counts.append(count)
     try:
         yield
     finally:
-        _counts.pop()
+        _thread_counts.pop()
         _set_threads(libraries, [count] * len(libraries), before)
 
 
@@ -51,14 +52,15 @@ def _libraries() -> Sequence[Any]:
 def prefers_small_products() -> bool:
     """Return True if a large product takes less time as many small ones.
 
-    OpenBLAS copies the matrices of a large product into an order of its own. Some of its kernels read those of a small
-    one where they are, but in one thread. So this holds where blas_threads() has set one thread.
+    OpenBLAS copies the matrices of a large product into an order of its own, which takes as long as the product itself
+    if one of them has few rows. In one thread some of its kernels read those of a small product where they are.
     """
-    return bool(_counts) and _counts[-1] == 1 and _kernel() in IN_PLACE
+    return _thread_counts[-1:] == [1] and _kernel() in SMALL_PRODUCT_KERNELS
 
 
 @functools.cache
 def _kernel() -> str:
+    """Return the name of the kernel that NumPy's BLAS has chosen for the processor."""
     return blas_text().rpartition(" ")[2]
 
 

@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first used, as thousands of ranks may read one disk at once."""
+"""Names of a package that are imported when they are first used, as thousands of ranks may import dbp at once."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import Any
 
 
 def attribute(package: str, homes: Mapping[str, str], name: str) -> Any:
-    """Import and return what `__getattr__` of a package is asked for.
+    """Import a module of a package and return a name from it, for the package's `__getattr__`.
 
     Args:
         package: its name.
-        homes: the module of the package that defines each name.
-        name: what is asked for.
+        homes: by name, the module of the package that defines it.
+        name: the name.
+
+    Raises:
+        AttributeError: the package has no such name.
     """
     if name not in homes:
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
@@ -25,7 +28,10 @@ class Kinds(Mapping[str, type[Any]]):
 
     Args:
         package: its name.
-        classes: the module and the name of each class, such as "adam.AdamW", by its kind.
+        classes: by kind, the module and the name of the class, such as "adam.AdamW".
+
+    Attributes:
+        homes: by name of a class, its module.
     """
 
     def __init__(self, package: str, classes: Mapping[str, str]):

@@ -227,6 +227,11 @@ def test_each_level_imports_only_those_before_it(package):
         assert others <= set(levels[: levels.index(part)]), f"{part} of {package} imports a level above it"
 
 
+def test_the_docs_name_the_modules_of_the_ground():
+    (named,) = re.findall(r"the \*\*ground\*\*, free to all: (.*);", (ROOT / "docs" / "architecture.md").read_text())
+    assert set(re.findall(r"`(\w+)`", named)) == GROUND
+
+
 def test_no_module_imports_from_too_many_parts():
     """The package itself may: it only names what its parts offer to users."""
     inner = [module for module in MODULES if module != "dbp"]

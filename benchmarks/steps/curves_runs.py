@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from dbp_versions import versions_of
 
+from dbp.blas import blas_threads
 from dbp.config.settings import Settings
 from dbp.config.toml import settings_from
-from dbp.parallel import blas_threads, world
+from dbp.parallel import world
 from dbp.run.evaluation import evaluate
 from dbp.run.run import Run
 from dbp.saving.start import Start

@@ -16,8 +16,9 @@ from measure import Report, Step, take_first_steps
 
 from dbp import optim
 from dbp.autodiff.blocks.dense import PIECE
+from dbp.blas import blas_threads
 from dbp.config.settings import Settings
-from dbp.parallel import Communicator, blas_threads, world
+from dbp.parallel import Communicator, world
 from dbp.parallel.ranks.clock import Stage
 from dbp.parallel.vectors.deal import BUCKET
 from dbp.run.run import Run

@@ -8,8 +8,9 @@ from embedding_case import CLASSES, EMBEDDINGS, EXAMPLES, UNITS, WORDS, Embeddin
 from measure import Report
 
 from dbp import nn, optim
+from dbp.blas import blas_threads
 from dbp.config.settings import Settings
-from dbp.parallel import blas_threads, world
+from dbp.parallel import world
 from dbp.saving.start import Start
 from dbp.training import loop
 from dbp.training.fit import start_run

@@ -18,10 +18,11 @@ from dbp_versions import versions_of
 from measure import Report, Step, Watch, repetition, take_first_steps
 
 import dbp
+from dbp.blas import blas_threads
 from dbp.config.settings import Log, Settings
 from dbp.listeners import Listener
 from dbp.metrics import as_metrics
-from dbp.parallel import Communicator, blas_threads, world
+from dbp.parallel import Communicator, world
 from dbp.saving.start import Start
 from dbp.training import loop
 from dbp.training.events import RunEvents

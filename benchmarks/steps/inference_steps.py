@@ -16,7 +16,8 @@ from measure import Report, Step
 from passes import EVALUATE, FILE, Pass
 
 import dbp
-from dbp.parallel import Communicator, blas_threads, world
+from dbp.blas import blas_threads
+from dbp.parallel import Communicator, world
 
 TRAINED = 16  # examples, in one step
 

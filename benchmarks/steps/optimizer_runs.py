@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from dbp_versions import versions_of
 
+from dbp.blas import blas_threads
 from dbp.config.data import Data
 from dbp.config.settings import Settings
 from dbp.config.toml import settings_from
 from dbp.cost.mini_batch_cost import MiniBatchCost
 from dbp.nn import Dense, Sequential
-from dbp.parallel import blas_threads, world
+from dbp.parallel import world
 from dbp.parallel.ranks.clock import Stage
 from dbp.run.evaluation import evaluate
 from dbp.run.run import Run

@@ -15,7 +15,8 @@ from dbp_steps import in_training
 from dbp_versions import versions_of
 from measure import Report, Step
 
-from dbp.parallel import SumBuffer, blas_threads, world
+from dbp.blas import blas_threads
+from dbp.parallel import SumBuffer, world
 from dbp.parallel.sums import shared_buffers
 from dbp.run.run import Run
 

@@ -1,7 +1,6 @@
-"""Matrix products: a large one as many small ones, where NumPy's BLAS takes less time for these.
+"""Matrix products: a large one as many small ones, where NumPy's BLAS takes less time for these; see dbp/blas.py.
 
-It then reads the matrices where they are, while it copies those of a large product into an order of its own. For few
-rows, such as those of a mini-batch, copying the weights takes a tenth to a fifth of the time.
+For a matrix that many products of few rows take, column_blocks() is faster: it lays the matrix out once for all.
 """
 
 from __future__ import annotations
@@ -11,17 +10,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dbp.blas import SMALL, prefers_small_products
+from dbp.blas import SMALL_PRODUCT, prefers_small_products
 from dbp.types import Array
 
 
 class Form(NamedTuple):
-    """The form of the small products for factors that lie in memory in a certain order, as measured.
+    """The sizes of the small products for factors that lie in memory in a certain order; measured, the fastest.
 
     Args:
-        columns: of each.
-        most_rows: of each.
-        least_rows: of each; with fewer, the product as a whole is faster.
+        columns: of a small product.
+        most_rows: of a small product.
+        least_rows: of a small product; with fewer, the large product as a whole is faster.
         least_inner: the least length of the sums, likewise.
     """
 
@@ -31,11 +30,11 @@ class Form(NamedTuple):
     least_inner: int
 
     def rows(self, rows: int, inner: int, columns: int) -> int:
-        """Return the rows of the small products that make up a large one of these lengths; 0 if it is best as it is."""
-        if rows * inner * columns <= SMALL or columns < self.columns or inner < self.least_inner:
+        """Return the rows of each small product for a large one of these sizes; 0 if that is fastest as a whole."""
+        if rows * inner * columns <= SMALL_PRODUCT or columns < self.columns or inner < self.least_inner:
             return 0
         found = self.most_rows
-        while found * self.columns * inner > SMALL:
+        while found * self.columns * inner > SMALL_PRODUCT:
             found //= 2
         return min(found, rows) if found >= self.least_rows else 0
 
@@ -48,7 +47,7 @@ STACKED_ROWS, LEAST_STACKED_ROWS = 128, 32  # of each small product of stacks
 
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     """Return the product of two matrices, written to `out` if that is given."""
-    if a.shape[0] * a.shape[1] * b.shape[1] <= SMALL or not prefers_small_products():
+    if a.shape[0] * a.shape[1] * b.shape[1] <= SMALL_PRODUCT or not prefers_small_products():
         return np.matmul(a, b, out=out)
     if out is None:
         out = np.empty((a.shape[0], b.shape[1]), np.result_type(a, b))
@@ -61,9 +60,9 @@ def matmul_of_stacks(a: Array, b: Array, out: Array) -> None:
     """Write the products of stacks of matrices (..., rows, inner) and (..., inner, columns), all by rows, to `out`."""
     (rows, columns), inner = out.shape[-2:], a.shape[-1]
     height = STACKED_ROWS
-    while height * inner * columns > SMALL:
+    while height * inner * columns > SMALL_PRODUCT:
         height //= 2
-    if rows * inner * columns <= SMALL or height < LEAST_STACKED_ROWS or not prefers_small_products():
+    if rows * inner * columns <= SMALL_PRODUCT or height < LEAST_STACKED_ROWS or not prefers_small_products():
         np.matmul(a, b, out=out)
         return
     for down, count, high in _cut(rows, height):

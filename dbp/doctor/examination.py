@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dbp.blas import blas_threads
 from dbp.doctor import trials
 from dbp.doctor.batch_job import job_findings
 from dbp.doctor.collective_work import collective_findings
@@ -20,7 +21,6 @@ from dbp.errors import UsageError, UserError
 from dbp.parallel import (
     Communicator,
     abort_on_error,
-    blas_threads,
     communicator_for_errors,
     nodes_of,
     threads_per_rank,

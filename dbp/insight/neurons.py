@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dbp.autodiff import Tensor, Value, array_of, pullback
+from dbp.blas import blas_threads
 from dbp.cost.joint import LossFactors, loss_sum
 from dbp.cost.mini_batch import losses_of
 from dbp.data import Meaning, Numbers
@@ -21,7 +22,7 @@ from dbp.errors import UserError
 from dbp.insight.on_trained import trained_on
 from dbp.named_arrays import row_count, zeros_of
 from dbp.nn import Call, JointLoss, Loss, Scope, call_with
-from dbp.parallel import PlainSum, abort_on_error, agree, blas_threads, world
+from dbp.parallel import PlainSum, abort_on_error, agree, world
 from dbp.reading.shard import Shard
 from dbp.text import count_text, table
 from dbp.trained.evaluator import Evaluator, evaluator_of

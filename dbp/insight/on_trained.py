@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from dbp.blas import blas_threads
 from dbp.data import Numbers
-from dbp.parallel import abort_on_error, agree, blas_threads, ranks_of_job
+from dbp.parallel import abort_on_error, agree, ranks_of_job
 from dbp.trained.evaluator import Evaluator
 from dbp.trained.given_data import as_data_set
 from dbp.trained.model_on_data import ModelOnData

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from dbp.blas import blas_threads
 from dbp.data import Meaning, Numbers
 from dbp.errors import UserError, unknown
 from dbp.insight.on_trained import trained_on
 from dbp.nn import Loss
-from dbp.parallel import abort_on_error, agree, blas_threads, world
+from dbp.parallel import abort_on_error, agree, world
 from dbp.text import count_text, is_digits, table
 from dbp.trained.evaluator import Evaluator, evaluator_of
 from dbp.trained.trained_model import TrainedModel

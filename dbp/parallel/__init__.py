@@ -1,6 +1,5 @@
 """The ranks of a run, the shards they compute, and the sum over all of them."""
 
-from dbp.blas import blas_threads
 from dbp.parallel.machine.cores import CpuBinding, processor, usable_cores
 from dbp.parallel.machine.kernels import Kernels
 from dbp.parallel.machine.shared_memory import SharedMemory
@@ -92,7 +91,6 @@ __all__ = [
     "abort_on_error",
     "agree",
     "agree_and_gather",
-    "blas_threads",
     "check_equal_on_ranks",
     "check_memory",
     "check_nodes_agree",

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from dbp.blas import blas_threads
 from dbp.checkpoint import epoch_words
 from dbp.errors import UserError
 from dbp.insight.neurons import neurons_of
-from dbp.parallel import OneProcess, blas_threads
+from dbp.parallel import OneProcess
 from dbp.report.confusion import NAME, confusion_of
 from dbp.report.markup import Markup, section, tag
 from dbp.report.mistakes import images_of, mistakes_of

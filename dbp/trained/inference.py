@@ -10,11 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from dbp import terminal
+from dbp.blas import blas_threads
 from dbp.checkpoint import StoredCheckpoint, epoch_words
 from dbp.config.settings import Settings
 from dbp.data import CsvFile, Dataset, Meaning, OutputFile, parse_meaning
 from dbp.metrics.predictions import TargetForm
-from dbp.parallel import START_SECONDS, Communicator, abort_on_error, agree, blas_threads, from_rank_0, world
+from dbp.parallel import START_SECONDS, Communicator, abort_on_error, agree, from_rank_0, world
 from dbp.run.snapshot import stored_input_shape
 from dbp.run.sources import print_warnings
 from dbp.terminal import print_output

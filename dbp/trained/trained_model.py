@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from dbp.blas import blas_threads
 from dbp.checkpoint import StoredCheckpoint
 from dbp.config.data import PARTS, Data
 from dbp.config.settings import FULL_BATCH, Settings
@@ -21,7 +22,7 @@ from dbp.log import now
 from dbp.metrics.metric_set import VALIDATION
 from dbp.named_arrays import as_dict, each
 from dbp.nn import Graph, JointLoss, Sequential
-from dbp.parallel import Communicator, abort_on_error, agree, blas_threads, from_rank_0, ranks_of_job
+from dbp.parallel import Communicator, abort_on_error, agree, from_rank_0, ranks_of_job
 from dbp.run.snapshot import stored_input_shape
 from dbp.text import COUNTS, count_text, figures, shortened
 from dbp.trained.unknown_loss import UnknownLoss
@@ -280,8 +281,7 @@ class TrainedModel:
     @contextmanager
     def _on_ranks(self) -> Iterator[Communicator]:
         """Yield the ranks of this job, with the threads that the bits depend on."""
-        comm = ranks_of_job()
-        threads = blas_threads(self.settings.thread_count)
+        comm, threads = ranks_of_job(), blas_threads(self.settings.thread_count)
         with abort_on_error(comm), threads, np.errstate(over="ignore", invalid="ignore"):
             yield comm
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dbp.blas import blas_threads
 from dbp.config.settings import Settings, Watch
 from dbp.errors import Interrupted, PassStoppedError, UserError
 from dbp.job import job_and_time
@@ -27,7 +28,6 @@ from dbp.parallel import (
     Stage,
     abort_on_error,
     agree,
-    blas_threads,
     from_rank_0,
     keep_freed_memory,
     nodes_of,

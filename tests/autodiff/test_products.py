@@ -5,7 +5,7 @@ import pytest
 
 from dbp.autodiff import products
 from dbp.autodiff.products import COLUMNS_BY_ROWS, ROWS_BY_COLUMNS, ROWS_BY_ROWS, matmul, matmul_of_stacks
-from dbp.blas import SMALL
+from dbp.blas import SMALL_PRODUCT
 
 RNG = np.random.default_rng(0)
 
@@ -59,7 +59,7 @@ def test_large_products_are_small_ones_where_that_is_faster(order, form, lengths
     a, b = factors(128, 300, 256, order)
     matmul(a, b)
     if preference and form is not None:
-        assert all(rows * inner * columns <= SMALL for rows, inner, columns in lengths)
+        assert all(rows * inner * columns <= SMALL_PRODUCT for rows, inner, columns in lengths)
         assert lengths[0][2] == form.columns
     else:
         assert lengths == [(128, 300, 256)]
@@ -86,8 +86,8 @@ def test_products_of_stacks_are_exact(shape, lengths, preference):
     a, out = wide[..., :inner], np.full((2, rows, 3, columns), 7, np.float32).swapaxes(1, 2)
     matmul_of_stacks(a, b, out)
     assert np.array_equal(out, a.astype(np.int64) @ b.astype(np.int64))
-    is_large = rows * inner * columns > SMALL
-    assert all(high * k * n <= SMALL for high, k, n in lengths) or not (preference and is_large)
+    is_large = rows * inner * columns > SMALL_PRODUCT
+    assert all(high * k * n <= SMALL_PRODUCT for high, k, n in lengths) or not (preference and is_large)
     assert len(lengths) == (2 if preference and is_large else 1)
 
 

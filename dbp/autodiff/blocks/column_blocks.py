@@ -1,32 +1,31 @@
-"""Matrices whose columns lie in memory some beside each other, with which products of few rows are faster.
+"""Matrices in contiguous blocks of columns, for many products of few rows with the same matrix.
 
-OpenBLAS copies the factors of a large product into an order of its own, which takes as long as the product itself where
-one of them has eight rows. Where it reads those of a small product as they are, a large one is fastest as several small
-ones, with some columns each.
+Where small products are faster (see dbp/blas.py), a block has as many columns as a small product allows. That takes a
+tenth less time than to cut the matrix in place, as products.matmul() does, and the copy is made once for all products.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from dbp.blas import SMALL, prefers_small_products
+from dbp.blas import SMALL_PRODUCT, prefers_small_products
 from dbp.types import Array
 
 WIDTH = 16  # columns of a block, at least; fewer would leave registers empty
 
 
 def column_blocks(matrix: Array, rows: int, parts: int = 1) -> Array:
-    """Return the matrix in blocks of columns, (parts, blocks, rows of the matrix, columns of a block).
+    """Return a copy of the matrix in blocks of columns, (parts, blocks, inner, columns of a block).
 
     Args:
         matrix: (inner, columns).
-        rows: of the matrix that is multiplied by it.
-        parts: which the columns are of, each as many; a block is one of them, or less where small products are fast.
+        rows: of the matrices x (rows, inner) that product() will take.
+        parts: number of equal groups of columns, such as the gates of a recurrent layer; a block lies within one.
     """
     inner, columns = matrix.shape
     width = columns // parts
     if prefers_small_products():
-        width = _width(width, SMALL // max(1, rows * inner))
+        width = _width(width, SMALL_PRODUCT // max(1, rows * inner))
     count = columns // parts // width
     return np.ascontiguousarray(matrix.reshape(inner, parts, count, width).transpose(1, 2, 0, 3))
 

@@ -14,12 +14,12 @@ from dbp.autodiff.primitives import reshape
 from dbp.autodiff.primitives.shapes import rows_of
 from dbp.autodiff.products import matmul
 from dbp.autodiff.tensor import OutputSlot, PlannedNode, Value
-from dbp.blas import SMALL
+from dbp.blas import SMALL_PRODUCT
 from dbp.types import Array
 
-PIECE = 1 << 18  # elements of a gradient computed in one matrix product, at least; fewer would cost speed
-PIECE_ROWS = 512  # rows of it, at least; likewise
-TILE = 64  # rows of a piece are a multiple of it, as matrix products work on tiles of rows
+GRADIENT_ELEMENTS = 1 << 18  # of a weight's gradient in one matrix product, at least; fewer would cost speed
+GRADIENT_ROWS = 512  # of it, at least; likewise
+TILE = 64  # GRADIENT_ROWS are a multiple of it, as matrix products work on tiles of rows
 
 
 def _dense(x: Value, w: Value, b: Value | None, activation: str) -> Value:
@@ -98,16 +98,16 @@ def _bias_gradient(gz: Array, slot: OutputSlot | None) -> Array:
 def weight_gradient(x: Array, gz: Array, slot: OutputSlot | None) -> Array:
     """Return x^T gz, computed from its last rows to its first: the last can be sent while the others are computed."""
     array, on_ready = slot or OutputSlot(np.empty((x.shape[1], gz.shape[1]), np.result_type(x, gz)))
-    for rows in _pieces(x.shape[1], gz.shape[1]):
+    for rows in _gradient_pieces(x.shape[1], gz.shape[1]):
         matmul(x[:, rows].T, gz, array[rows])
         if rows.start:
             on_ready(rows.start * gz.shape[1])
     return array
 
 
-def _pieces(rows: int, columns: int) -> list[slice]:
+def _gradient_pieces(rows: int, columns: int) -> list[slice]:
     """Return the rows of a weight's gradient that are computed in one product each, from the last to the first."""
-    length = max(PIECE_ROWS, -(-PIECE // (columns * TILE)) * TILE)
+    length = max(GRADIENT_ROWS, -(-GRADIENT_ELEMENTS // (columns * TILE)) * TILE)
     return [slice(start, start + length) for start in reversed(range(0, rows, length))]
 
 
@@ -160,20 +160,20 @@ def _planned_dense(inputs: Sequence[Array], options: Options, output: Array) -> 
         return None
     wt, fused, slope, product = w.T, FUSED.get(options["activation"]), np.empty_like(output), np.empty_like(output)
     slope_of_output = None if fused is None else fused.slope_of_output
-    hot = [(rows, output[rows], slope[rows], product[rows]) for rows in row_pieces(*output.shape)]
-    pieces = [(x[:, rows].T, rows) for rows in _pieces(*w.shape)]
-    large = len(pieces) > 1 or len(x) * w.size > SMALL
-    multiply = matmul if large else np.ndarray.dot  # which copies parts of columns
+    of_output = [(rows, output[rows], slope[rows], product[rows]) for rows in row_pieces(*output.shape)]
+    pieces = [(x[:, rows].T, rows) for rows in _gradient_pieces(*w.shape)]
+    is_cut = len(pieces) > 1  # dot() would copy the columns of x that are multiplied
+    multiply = matmul if is_cut or len(x) * w.size > SMALL_PRODUCT else np.ndarray.dot
 
     def forward() -> None:
         multiply(x, w, output)
-        for _, y, s, _ in hot:
+        for _, y, s, _ in of_output:
             _finish_piece(y, b, fused, None if slope_of_output else s)
 
     def backward(g: Array, targets: Sequence[Array | None]) -> None:
         by_x, by_w, by_b = targets
         if fused is not None:
-            _write_times_slope(g, hot, slope_of_output)
+            _write_times_slope(g, of_output, slope_of_output)
             g = product
         if by_b is not None:
             np.add.reduce(g, axis=0, out=by_b)

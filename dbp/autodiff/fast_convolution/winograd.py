@@ -22,7 +22,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from dbp.autodiff.fast_convolution.epilogue import Activation, drop_cut_off, masked, maximum, scatter_to_maxima, windows
 from dbp.autodiff.scratch import buffer
-from dbp.blas import SMALL
+from dbp.blas import SMALL_PRODUCT
 from dbp.types import Array
 
 OUT = 4  # outputs of a tile along one axis
@@ -89,7 +89,7 @@ class Grid:
     def rounds(self) -> Iterator[tuple[slice, slice]]:
         """Yield the images and the tile rows of each round."""
         tiles = TILES * 2 if max(self.channels, self.outputs) <= FEW_CHANNELS else TILES
-        unpacked = SMALL // max(1, self.channels * self.outputs)
+        unpacked = SMALL_PRODUCT // max(1, self.channels * self.outputs)
         tiles = min(tiles, unpacked) if unpacked >= LEAST_TILES else tiles
         together = max(1, tiles // (self.down * self.across))
         band = self.down if together > 1 else max(1, min(self.down, 2 * tiles // self.across))

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from dbp.autodiff.blocks.column_blocks import SMALL, column_blocks, product
+from dbp.autodiff.blocks.column_blocks import column_blocks, product
+from dbp.blas import SMALL_PRODUCT
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,6 @@ def test_products_are_those_of_the_matrix_part_by_part(monkeypatch, rows, inner,
     blocks, out = column_blocks(matrix, rows, parts), np.empty((parts, rows, columns // parts))
     assert blocks.shape == (shape if small else (parts, 1, inner, columns // parts))
     assert blocks.flags.c_contiguous
-    assert shape[1] == 1 or rows * inner * shape[3] <= SMALL
+    assert shape[1] == 1 or rows * inner * shape[3] <= SMALL_PRODUCT
     assert product(x, blocks, out) is out
     np.testing.assert_allclose(out, np.stack(np.split(x @ matrix, parts, axis=1)), rtol=1e-12, atol=1e-12)
