@@ -8,6 +8,7 @@ from dbp.autodiff.products import COLUMNS_BY_ROWS, ROWS_BY_COLUMNS, ROWS_BY_ROWS
 from dbp.blas import SMALL_PRODUCT
 
 RNG = np.random.default_rng(0)
+LARGE = (128, 300, 256)  # rows, length of the sums, and columns of a product that is cut
 
 
 @pytest.fixture(params=[True, False], autouse=True)
@@ -56,21 +57,18 @@ def test_products_of_whole_numbers_are_exact_in_all_forms(shape, order):
     ("order", "form"), [("rr", ROWS_BY_ROWS), ("cr", COLUMNS_BY_ROWS), ("rc", ROWS_BY_COLUMNS), ("cc", None)]
 )
 def test_large_products_are_small_ones_where_that_is_faster(order, form, lengths, preference):
-    a, b = factors(128, 300, 256, order)
+    a, b = factors(*LARGE, order)
     matmul(a, b)
     if preference and form is not None:
         assert all(rows * inner * columns <= SMALL_PRODUCT for rows, inner, columns in lengths)
         assert lengths[0][2] == form.columns
     else:
-        assert lengths == [(128, 300, 256)]
-
-
-LARGE = (128, 300, 256)
+        assert lengths == [LARGE]
 
 
 @pytest.mark.parametrize(
     ("shape", "dtypes"),
-    [((64, 100, 100), "ff"), ((128, 300, 256), "dd"), ((128, 300, 256), "fd"), ((0, 300, 256), "ff")],
+    [((64, 100, 100), "ff"), (LARGE, "dd"), (LARGE, "fd"), ((0, 300, 256), "ff")],
 )
 def test_small_products_and_other_types_are_left_to_numpy(shape, dtypes, lengths):
     a, b = (x.astype(dtype) for x, dtype in zip(factors(*shape, "rr"), dtypes, strict=True))
@@ -92,7 +90,7 @@ def test_products_of_stacks_are_exact(shape, lengths, preference):
 
 
 def test_what_is_not_finite_goes_through():
-    a, b = factors(128, 300, 256, "rr")
+    a, b = factors(*LARGE, "rr")
     a[5, 7], b[9, 11], b[7] = np.nan, np.inf, 0
     with np.errstate(invalid="ignore"):
         found = matmul(a, b)
