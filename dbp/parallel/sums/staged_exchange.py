@@ -113,12 +113,12 @@ class StagedExchange(NodeExchange):
         return Step(received, [], sent, "sum passed on")
 
     def _send(self, messages: Messages, bucket: slice, home: int, node: int, arrays: Iterable[Array]) -> None:
-        """Prepare to send to a node what it needs of arrays, of what another node finishes."""
+        """Prepare to send a node its piece of arrays, of the part that the home finishes."""
         for array in arrays:
             messages.send(self.deal.exchanged(bucket, home, node), partial(self.wire.outgoing, array))
 
     def _receive(self, messages: Messages, bucket: slice, home: int, node: int, arrays: Iterable[Array]) -> None:
-        """Prepare to receive it from a node."""
+        """Prepare to receive from a node its piece of arrays, of the part that the home finishes."""
         for array in arrays:
             messages.receive(self.deal.exchanged(bucket, home, node), partial(self.wire.incoming, array))
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from dbp.errors import UserError
 
 GROUP_SIZE = "DBP_NODE_GROUP_SIZE"  # environment variable: the nodes of a group, to try groups on few nodes
-MARGIN = 2  # by how much stages must lower the number of messages, as each message waits for that of the stage before
+MARGIN = 2  # times as many messages at once make stages worthwhile, whose messages wait for the stage before
 
 
 @dataclass(frozen=True)
 class NodeGroups:
-    """Nodes in groups of neighbours, all of the same size but the last, which may be smaller.
+    """Nodes in groups of neighbors, all of the same size but the last, which may be smaller.
 
     Each node finishes a part of a sum. In each group one node collects that part for it: the one with its position.
 
@@ -47,13 +47,13 @@ class NodeGroups:
         likewise. For what it finishes itself it exchanges messages with the nodes of its group and one of each other.
 
         Args:
-            pieces: that it adds up for all nodes.
+            pieces: how many it adds up for all nodes.
         """
         return 4 * pieces + 2 * (self.size + len(self.all)) * math.ceil(pieces / self.nodes)
 
 
 def most_messages_at_once(nodes: int, pieces: float) -> float:
-    """Return the like for a sum at once: each piece goes to its home, which exchanges messages with all others."""
+    """Return the messages of a rank in a sum at once: each piece goes to its home, which hears from all other nodes."""
     return 2 * (nodes - 1) * (pieces / nodes + math.ceil(pieces / nodes))
 
 
@@ -65,7 +65,7 @@ def groups_of(nodes: int, pieces: float) -> NodeGroups | None:
 
     Args:
         nodes: how many.
-        pieces: that a rank adds up for all nodes.
+        pieces: how many a rank adds up for all nodes.
 
     Raises:
         UserError: GROUP_SIZE is set to something else than a number of nodes.

@@ -179,7 +179,7 @@ def test_many_nodes_form_groups_if_there_are_few_pieces(monkeypatch):
     assert [groups_of(nodes, 16).size for nodes in (128, 1000, 8192)] == [16, 32, 128]
 
 
-def test_groups_are_neighbours_in_which_one_collects_for_a_home(monkeypatch):
+def test_groups_are_neighbors_in_which_one_collects_for_a_home(monkeypatch):
     monkeypatch.setenv(GROUP_SIZE, "2")
     groups = groups_of(5, 100_000)
     assert groups.all == [range(2), range(2, 4), range(4, 5)]
