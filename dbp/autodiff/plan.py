@@ -35,7 +35,7 @@ class Unrecorded(NamedTuple):
     """Arrays that were computed from a value while the graph was recorded, but not by the graph.
 
     Args:
-        created: the serial number that a tensor would have that was created then.
+        created: the serial number of a tensor that was created then, by which a plan orders its steps.
         function: of the value; returns the arrays.
         x: the value.
         arrays: the arrays.

@@ -36,7 +36,7 @@ def test_one_process_agrees_with_itself_on_values_and_errors():
         with pytest.raises(UserError, match="wrong") as caught:
             call(OneProcess(), fail)
         assert caught.value.on_all_ranks
-    assert agree_and_gather(OneProcess(), lambda x: (x + 1, "told"), 2) == (3, ["told"])
+    assert agree_and_gather(OneProcess(), lambda x: (x + 1, "message"), 2) == (3, ["message"])
     with pytest.raises(UserError, match="wrong"):
         agree_and_gather(OneProcess(), fail)
 
