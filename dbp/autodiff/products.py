@@ -33,16 +33,13 @@ class Form(NamedTuple):
         """Return the rows of each small product for a large one of these sizes; 0 if that is fastest as a whole."""
         if rows * inner * columns <= SMALL_PRODUCT or columns < self.columns or inner < self.least_inner:
             return 0
-        found = self.most_rows
-        while found * self.columns * inner > SMALL_PRODUCT:
-            found //= 2
-        return min(found, rows) if found >= self.least_rows else 0
+        return min(rows, _rows_that_fit(self.most_rows, self.least_rows, inner * self.columns))
 
 
 ROWS_BY_ROWS = Form(columns=64, most_rows=32, least_rows=8, least_inner=64)
 COLUMNS_BY_ROWS = Form(columns=32, most_rows=128, least_rows=16, least_inner=16)
 ROWS_BY_COLUMNS = Form(columns=8, most_rows=128, least_rows=16, least_inner=256)
-STACKED_ROWS, LEAST_STACKED_ROWS = 128, 32  # of each small product of stacks
+STACKED_ROWS, LEAST_STACKED_ROWS = 128, 32  # of each small product in matmul_of_stacks(), at most and at least
 
 
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
@@ -57,17 +54,23 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
 
 
 def matmul_of_stacks(a: Array, b: Array, out: Array) -> None:
-    """Write the products of stacks of matrices (..., rows, inner) and (..., inner, columns), all by rows, to `out`."""
+    """Write the products of stacks a (..., rows, inner) and b (..., inner, columns), all by rows, to `out`."""
     (rows, columns), inner = out.shape[-2:], a.shape[-1]
-    height = STACKED_ROWS
-    while height * inner * columns > SMALL_PRODUCT:
-        height //= 2
-    if rows * inner * columns <= SMALL_PRODUCT or height < LEAST_STACKED_ROWS or not prefers_small_products():
+    height = _rows_that_fit(STACKED_ROWS, LEAST_STACKED_ROWS, inner * columns)
+    if rows * inner * columns <= SMALL_PRODUCT or not height or not prefers_small_products():
         np.matmul(a, b, out=out)
         return
     for down, count, high in _cut(rows, height):
         tops, parts = (x[..., down, :].reshape(*x.shape[:-2], count, high, x.shape[-1]) for x in (a, out))
         np.matmul(tops, b[..., None, :, :], out=parts, order="C")
+
+
+def _rows_that_fit(most: int, least: int, multiplications: int) -> int:
+    """Return the rows, each of so many multiplications, of a small product; 0 if they are fewer than the least."""
+    found = most
+    while found * multiplications > SMALL_PRODUCT:
+        found //= 2
+    return found if found >= least else 0
 
 
 def _small_products(a: Array, b: Array, out: Array) -> Iterator[tuple[Array, Array, Array]]:
