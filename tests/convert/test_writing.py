@@ -101,8 +101,9 @@ def test_the_names_of_columns_and_classes_are_kept(tmp_path):
 )
 def test_names_that_hdf5_would_cut_are_refused(tmp_path, column, attributes, chunks):
     message = r"o\.h5 cannot hold the name 'b\\x00': HDF5 ends names at a NUL character; rename it in the source"
+    block = {"inputs": np.zeros((2, 2)), column: np.zeros((2, 2))}
     with pytest.raises(UserError, match=message):
-        write(tmp_path / "o.h5", Content([{"inputs": np.zeros((2, 2)), column: np.zeros((2, 2))}], 2, attributes), chunks=chunks)
+        write(tmp_path / "o.h5", Content([block], 2, attributes), chunks=chunks)
     assert list(tmp_path.iterdir()) == []
 
 
