@@ -221,6 +221,8 @@ class PlannedPasses:
             form.planned = form.planned if form.is_trusted else None
         elif call.drawn.total() != len(call.drawn_arrays or ()):  # a layer has drawn what a plan cannot draw
             form.is_refused = True
+        elif call.weights_are_used:  # layers may do something else where they are all 1, or all 0
+            form.is_refused = True
         elif not form.is_refused:
             try:
                 form.planned = PlannedPass(call, losses, outputs, leaves, shard, self._constants)

@@ -124,6 +124,7 @@ class Call:
         drawn: how many random generators each path has asked for.
         drawn_arrays: if a list, it gets the arrays that layers draw by Scope.drawn().
         unrecorded: if a list, it gets the arrays that layers compute by Scope.unrecorded().
+        weights_are_used: whether a layer has asked for the example weights of a call that has some.
         mixtures: how the pass has mixed its examples, one at most; empty if it has not.
         input_checks: the paths of the layers that have checked the numbers of their inputs.
         constants: the paths of the arrays that layers draw like parameters and that training never changes.
@@ -149,6 +150,7 @@ class Call:
     drawn: Counter[str] = field(default_factory=Counter)
     drawn_arrays: list[Drawn] | None = None
     unrecorded: list[Unrecorded] | None = None
+    weights_are_used: bool = False
     mixtures: list[Mixture] = field(default_factory=list)
     input_checks: list[str] = field(default_factory=list)
     constants: set[str] = field(default_factory=set)

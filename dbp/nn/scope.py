@@ -67,7 +67,9 @@ class Scope:
 
         None if all count alike, and in evaluation.
         """
-        return self._call.example_weights
+        weights = self._call.example_weights
+        self._call.weights_are_used |= weights is not None
+        return weights
 
     def mask_of(self, x: Value) -> Array | None:
         """Return which places of x (examples, *places, ..., channels) hold data, (examples, *places); None if all do.

@@ -94,10 +94,22 @@ def test_passes_that_may_differ_are_not_planned(model):
     assert not any(form.is_trusted for form in objective.planned._forms)
 
 
-def test_moments_with_example_weights_are_not_planned():
-    """Weights of the examples of another step would be others."""
-    _, _, objective = trained(MODELS["moments"], nn.CrossEntropy(), [8] * STEPS, True, weights=True)
-    assert not any(form.is_trusted for form in objective.planned._forms)
+@pytest.mark.parametrize("first", [0, 1])
+def test_moments_with_example_weights_are_not_planned(first):
+    """Weights that are all 1, or all 0, make simpler passes, which are wrong for the weights of a later step."""
+    found = []
+    for is_planned in (True, False):
+        rng = np.random.default_rng(1)
+        x, y = rng.standard_normal((STEPS, 16, 6)), rng.integers(0, 3, (STEPS, 16))
+        cost, w, _ = cost_of(nn.as_model(MODELS["moments"]), nn.CrossEntropy(), x[0], y[0], None, 2)
+        cost.objective.planned.are_possible = is_planned
+        for step in range(STEPS):
+            weights = rng.random(16) if step >= STEPS - 2 else np.repeat([first, 1.0], 8)
+            batch = in_shards(x[step], y[step], weights, 2)
+            w -= 0.1 * MiniBatchCost(cost.objective, batch, step).value_and_gradient(w).gradient
+        assert not any(form.is_trusted for form in cost.objective.planned._forms)
+        found.append(w.tobytes())
+    assert found[0] == found[1]
 
 
 def test_planned_entries_are_looked_up_and_checked():
