@@ -90,9 +90,11 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f"dbp.{name}")
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"dbp.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'dbp' has no attribute {name!r}")
+if not TYPE_CHECKING:  # else type checkers would take any name
+
+    def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            return importlib.import_module(f"dbp.{name}")
+        if name in _HOMES:
+            return getattr(importlib.import_module(f"dbp.{_HOMES[name]}"), name)
+        raise AttributeError(f"module 'dbp' has no attribute {name!r}")

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from dbp import autodiff, data, lazy, metrics, nn, optim
+from dbp import autodiff, checkpoint, data, lazy, metrics, nn, optim
 from tests.jobs import ROOT
-from tests.processes import output_of
+from tests.processes import output_of, run
 
 PACKAGES = (autodiff, autodiff.blocks, data, metrics, nn, nn.layers, optim)
 
@@ -18,6 +18,17 @@ def test_a_package_has_all_names_that_it_lists_and_no_others(package):
     assert dir(package) == sorted(package.__all__)
     with pytest.raises(AttributeError, match=f"module '{package.__name__}' has no attribute 'missing'"):
         package.missing  # noqa: B018
+
+
+def test_type_checkers_know_the_names_and_no_others(tmp_path):
+    """A module's __getattr__ tells them that it has any name."""
+    names = [package.__name__ for package in (*PACKAGES, checkpoint)]
+    lines = [f"import {name}" for name in names] + [f"{name}.missing" for name in ("dbp", *names)]
+    script = tmp_path / "script.py"
+    script.write_text("\n".join([*lines, "reveal_type(dbp.nn.LSTM(4))"]))  # a name that is imported on use
+    found = run(sys.executable, "-m", "mypy", script, cwd=ROOT, timeout=240).out
+    assert found.count("[attr-defined]") == 1 + len(names)
+    assert "layers.recurrent.LSTM" in found
 
 
 @pytest.mark.parametrize("kinds", [nn.LAYERS, optim.OPTIMIZERS], ids=["layers", "optimizers"])

@@ -285,5 +285,7 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-def __getattr__(name: str) -> Any:
-    return lazy.attribute(__name__, dict.fromkeys(__all__, "blocks"), name)
+if not TYPE_CHECKING:  # else type checkers would take any name
+
+    def __getattr__(name: str) -> Any:
+        return lazy.attribute(__name__, dict.fromkeys(__all__, "blocks"), name)

@@ -79,7 +79,9 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-def __getattr__(name: str) -> Any:
-    if name in _WITH_HDF5:
-        return getattr(importlib.import_module(f"dbp.checkpoint.{_WITH_HDF5[name]}"), name)
-    raise AttributeError(f"module 'dbp.checkpoint' has no attribute {name!r}")
+if not TYPE_CHECKING:  # else type checkers would take any name
+
+    def __getattr__(name: str) -> Any:
+        if name in _WITH_HDF5:
+            return getattr(importlib.import_module(f"dbp.checkpoint.{_WITH_HDF5[name]}"), name)
+        raise AttributeError(f"module 'dbp.checkpoint' has no attribute {name!r}")

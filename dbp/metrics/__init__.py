@@ -70,5 +70,7 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-def __getattr__(name: str) -> Any:
-    return lazy.attribute(__name__, _HOMES, name)
+if not TYPE_CHECKING:  # else type checkers would take any name
+
+    def __getattr__(name: str) -> Any:
+        return lazy.attribute(__name__, _HOMES, name)

@@ -17,8 +17,10 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        library("sklearn", "dbp.sklearn", "scikit-learn")
-        return getattr(importlib.import_module("dbp.sklearn.estimators"), name)
-    raise AttributeError(f"module 'dbp.sklearn' has no attribute {name!r}")
+if not TYPE_CHECKING:  # else type checkers would take any name
+
+    def __getattr__(name: str) -> Any:
+        if name in __all__:
+            library("sklearn", "dbp.sklearn", "scikit-learn")
+            return getattr(importlib.import_module("dbp.sklearn.estimators"), name)
+        raise AttributeError(f"module 'dbp.sklearn' has no attribute {name!r}")
