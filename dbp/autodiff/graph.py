@@ -225,11 +225,11 @@ def pushforward(
     known: dict[int, Value] = {leaf.created: t for leaf, t in tangents}
     ends = [output for output in outputs if type(output) is Tensor]
     for node in nodes_between([leaf for leaf, _ in tangents], ends):
-        if node.created in known:  # given by the caller
+        given = [known.get(x.created) if type(x) is Tensor else None for x in node.inputs]
+        if node.created in known or all(t is None for t in given):  # given by the caller, or there is none
             continue
         assert node.primitive is not None
         y, inputs = _arguments(node, record)
-        given = [known.get(x.created) if type(x) is Tensor else None for x in node.inputs]
         total = node.primitive.push(given, y, inputs, node.options)
         if total is not None:
             known[node.created] = total

@@ -45,3 +45,17 @@ def test_a_graph_that_is_not_consumed_can_be_passed_over_again():
     leaf = end.inputs[0].inputs[0].inputs[1]
     (again,) = ad.pullback(end, np.ones(()), [leaf])
     np.testing.assert_allclose(again, np.tanh(X @ W1).T @ np.ones((5, 2)))
+
+
+@pytest.mark.parametrize("record", [False, True])
+@pytest.mark.parametrize(
+    "block",
+    [
+        lambda x: ad.dense_block(x, np.ones((6, 2)), None, activation="tanh"),
+        lambda x: ad.self_attention_block(x, heads=1),
+    ],
+    ids=["dense", "self-attention"],
+)
+def test_a_block_none_of_whose_inputs_moves_has_no_tangent(block, record):
+    x = ad.Tensor(np.random.default_rng(0).standard_normal((2, 3, 6)))
+    assert ad.pushforward([block(np.sign(x))], [(x, np.ones(x.shape))], record=record) == [None]
