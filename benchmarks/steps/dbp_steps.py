@@ -15,7 +15,7 @@ from dbp_versions import versions_of
 from measure import Report, Step, take_first_steps
 
 from dbp import optim
-from dbp.autodiff.blocks.dense import PIECE
+from dbp.autodiff.blocks.dense import GRADIENT_ELEMENTS
 from dbp.blas import blas_threads
 from dbp.config.settings import Settings
 from dbp.parallel import Communicator, world
@@ -118,7 +118,7 @@ def add(report: Report, name: str, step: Step, run: Run) -> None:
         "stages": seconds_by_stage(comm, run.progress.step - first),
         "parameters": run.layout.size,
         "last": min(
-            run.layout.size - max(start for start in [0, *run.layout.ends] if start <= last_bucket), BUCKET + PIECE
+            run.layout.size - max(start for start in [0, *run.layout.ends] if start <= last_bucket), BUCKET + GRADIENT_ELEMENTS
         ),
     }
 
