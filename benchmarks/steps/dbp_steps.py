@@ -118,7 +118,8 @@ def add(report: Report, name: str, step: Step, run: Run) -> None:
         "stages": seconds_by_stage(comm, run.progress.step - first),
         "parameters": run.layout.size,
         "last": min(
-            run.layout.size - max(start for start in [0, *run.layout.ends] if start <= last_bucket), BUCKET + GRADIENT_ELEMENTS
+            run.layout.size - max(start for start in [0, *run.layout.ends] if start <= last_bucket),
+            BUCKET + GRADIENT_ELEMENTS,
         ),
     }
 

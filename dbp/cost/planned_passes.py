@@ -126,6 +126,14 @@ def _moment_arrays(observed: Mapping[str, Moments]) -> list[Array]:
     return [array for moments in observed.values() for array in (moments.mean, moments.variance)]
 
 
+def _is_plannable(call: Call) -> bool:
+    """Return True if layers have drawn nothing but arrays that a plan draws again, and have asked for no weights.
+
+    Where example weights are all 1, or all 0, layers may do something else than for others.
+    """
+    return call.drawn.total() == len(call.drawn_arrays or ()) and not call.weights_are_used
+
+
 @dataclasses.dataclass(eq=False)
 class Form:
     """What a plan is made for, and the plan.
@@ -219,9 +227,7 @@ class PlannedPasses:
             form.is_trusted = form.planned.agrees(shard, call, losses, outputs, gradient)
             form.is_refused = not form.is_trusted
             form.planned = form.planned if form.is_trusted else None
-        elif call.drawn.total() != len(call.drawn_arrays or ()):  # a layer has drawn what a plan cannot draw
-            form.is_refused = True
-        elif call.weights_are_used:  # layers may do something else where they are all 1, or all 0
+        elif not _is_plannable(call):
             form.is_refused = True
         elif not form.is_refused:
             try:
