@@ -28,10 +28,10 @@ from dbp.types import Array
 
 HIDDEN = -1e30  # added to the scores of keys that are not attended to, so that softmax makes them 0
 TILE = 1 << 17  # scores of a tile
-ROWS = 128  # queries of a tile, at least, as products of fewer are slow
-CAUSAL_ROWS = 64  # queries of a tile of causal attention, of which fewer would skip more keys, in smaller products
-LONG = 1024  # keys of a sequence so long that the larger tiles skip about as many
-KEPT = 4  # how long a sequence may be, in widths of a head, whose exponentials are kept and not computed again
+QUERIES = 128  # of a tile, at least, as products of fewer are slow
+CAUSAL_QUERIES = 64  # of a tile of causal attention: fewer would skip more keys, but in smaller products
+LONG = 1024  # keys from which causal tiles have QUERIES, as these skip nearly as many
+KEPT = 4  # widths of a head: exponentials are kept, not computed again, for at most so many keys
 
 
 # --- the specification ---------------------------------------------------------------------------------------
@@ -107,8 +107,8 @@ def tiles_of(heads: int, rows: int, keys: int, skips: bool) -> tuple[Tile, ...]:
     """
     if not keys or not rows:
         return ()
-    most = max(ROWS, TILE // keys)
-    length = min(rows, most if not skips else CAUSAL_ROWS if keys < LONG else ROWS)
+    most = max(QUERIES, TILE // keys)
+    length = min(rows, most if not skips else CAUSAL_QUERIES if keys < LONG else QUERIES)
     count = -(-heads // -(-heads // max(1, most // length)))  # heads of a tile, about as many in each
     found, start = [], 0
     for head in range(0, heads, count):

@@ -227,7 +227,7 @@ def forward(
     columns = Columns(x, w, stride, padding, dilation, pool)
     flat, outputs, scale = w.reshape(-1, w.shape[3]), w.shape[3], columns.scale
     y = np.empty((len(x), *columns.pooled, outputs), x.dtype)
-    places = np.empty(y.shape, np.uint8) if pool and keep else None
+    positions = np.empty(y.shape, np.uint8) if pool and keep else None
     activation = Activation(b, relu)
     for images in columns.groups(len(x)):
         for rows in columns.bands(images):
@@ -236,13 +236,13 @@ def forward(
             if pool:
                 z = buffer("outputs", (len(x[images]), rows.stop - rows.start, columns.wide, outputs), x.dtype)
                 matmul(matrix, flat, out=z.reshape(-1, outputs))
-                maximum(windows(z, pool), y[band], None if places is None else places[band])
+                maximum(windows(z, pool), y[band], None if positions is None else positions[band])
             else:
                 matmul(matrix, flat, out=y[band].reshape(-1, outputs))
             activation.apply(y[band])
-            if places is not None and relu:
-                drop_cut_off(places[band], y[band])
-    return y, [] if places is None else [places]
+            if relu and positions is not None:
+                drop_cut_off(positions[band], y[band])
+    return y, [] if positions is None else [positions]
 
 
 def backward(

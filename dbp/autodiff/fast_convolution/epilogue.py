@@ -12,7 +12,7 @@ import numpy as np
 from dbp.autodiff.scratch import buffer
 from dbp.types import Array
 
-NOWHERE = np.uint8(255)  # the place of a maximum that ReLU cut off
+NOWHERE = np.uint8(255)  # in place of the position of a maximum that ReLU cut off
 MAX_POOL = 15  # pixels along a window, so that the number of a pixel in it fits in a byte
 
 
@@ -28,42 +28,40 @@ def windows(z: Array, pool: int, rows: int = 1, columns: int = 2) -> list[Array]
     return views
 
 
-def maximum(candidates: Sequence[Array], out: Array, places: Array | None) -> None:
-    """Write the elementwise maximum of the candidates to `out`, and the number of the first that has it to `places`.
+def maximum(candidates: Sequence[Array], out: Array, positions: Array | None) -> None:
+    """Write the elementwise maximum of the candidates to `out`, and the number of the first that has it to `positions`.
 
-    Without a backward pass `places` is None.
+    These are None without a backward pass.
     """
     np.copyto(out, candidates[0])
-    if places is None:
+    if positions is None:
         for candidate in candidates[1:]:
             np.maximum(out, candidate, out=out)
         return
-    places.fill(0)
+    positions.fill(0)
     better = buffer("better", out.shape, np.bool_)
     number = better.view(np.uint8)
     for i, candidate in enumerate(candidates[1:], start=1):
         np.greater(candidate, out, out=better)
         np.maximum(out, candidate, out=out)
         np.multiply(number, np.uint8(i), out=number)
-        np.maximum(places, number, out=places)  # a later winner has the larger number
+        np.maximum(positions, number, out=positions)  # a later winner has the larger number
 
 
-def scatter_to_maxima(g: Array, places: Array, targets: Sequence[Array]) -> None:
+def scatter_to_maxima(g: Array, positions: Array, targets: Sequence[Array]) -> None:
     """Apply the adjoint of `maximum`: each target becomes `g` where it was the maximum, and zero elsewhere."""
-    chosen = buffer("chosen", places.shape, np.bool_)
+    chosen = buffer("chosen", positions.shape, np.bool_)
     for i, target in enumerate(targets):
-        np.equal(places, np.uint8(i), out=chosen)
+        np.equal(positions, np.uint8(i), out=chosen)
         np.multiply(g, chosen, out=target)
 
 
-def drop_cut_off(places: Array | None, y: Array) -> None:
-    """Set the place of maxima that ReLU cut off to NOWHERE, so that the backward pass need not read `y`."""
-    if places is None:
-        return
+def drop_cut_off(positions: Array, y: Array) -> None:
+    """Set the positions of maxima that ReLU cut off to NOWHERE, so that the backward pass need not read `y`."""
     cut = np.less_equal(y, 0, out=buffer("better", y.shape, np.bool_))
     number = cut.view(np.uint8)
     np.multiply(number, NOWHERE, out=number)
-    np.maximum(places, number, out=places)
+    np.maximum(positions, number, out=positions)
 
 
 class Activation:

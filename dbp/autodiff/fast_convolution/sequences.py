@@ -180,24 +180,22 @@ def forward(
     filtering, activation = Filtering(layout.tile, layout.taps, layout.stride, w), Activation(b, relu)
     kernel = filtering.kernel(w)
     y = np.empty((len(x), 1, layout.outputs // max(pool, 1), outputs), x.dtype)
-    maxima = np.empty(y.shape, np.uint8) if pool and keep else None
+    positions = np.empty(y[:, 0].shape, np.uint8) if pool and keep else None
     for group in layout.groups(x, outputs):
         found = filtering.places(_correlated(filtering.inputs(layout.padded(x[group])), kernel))
-        group_y, group_maxima = y[group], None if maxima is None else maxima[group]
+        group_y = y[group]
         for some in row_pieces(len(group_y), layout.outputs * outputs * x.itemsize, PIECE_BYTES):
             z, piece = layout.by_sequence(found)[some], group_y[some]
-            places = None if group_maxima is None else group_maxima[some]
+            maxima = None if positions is None else positions[group][some]
             if pool:
-                maximum(
-                    _windows(z[:, 0, : layout.outputs], pool), piece[:, 0], None if places is None else places[:, 0]
-                )
+                maximum(_windows(z[:, 0, : layout.outputs], pool), piece[:, 0], maxima)
             else:
                 for mine, other in layout.ordered(z, piece):
                     np.copyto(other, mine)
             activation.apply(piece)
-            if relu:
-                drop_cut_off(places, piece)
-    return y, [] if maxima is None else [maxima]
+            if relu and maxima is not None:
+                drop_cut_off(maxima, piece[:, 0])
+    return y, [] if positions is None else [positions]
 
 
 def backward(
@@ -237,7 +235,7 @@ def backward(
     return dx, filtering.weights_of(dw), db
 
 
-def _cotangent(g: Array, y: Array, maxima: Array | None, layout: Layout, relu: bool, pool: int) -> Array:
+def _cotangent(g: Array, y: Array, positions: Array | None, layout: Layout, relu: bool, pool: int) -> Array:
     """Return the cotangent of the bare convolution (places, K), with zeros in front of each sequence and behind.
 
     As many places as a window reaches back come first, then the outputs of each sequence and zeros.
@@ -248,9 +246,9 @@ def _cotangent(g: Array, y: Array, maxima: Array | None, layout: Layout, relu: b
     sequences = layout.by_sequence(memory[ahead:])
     for some in row_pieces(len(g), layout.outputs * outputs * g.itemsize, PIECE_BYTES):
         piece = sequences[some]
-        if maxima is not None:
+        if positions is not None:
             whole = layout.outputs // pool * pool
-            scatter_to_maxima(g[some, 0], maxima[some, 0], _windows(piece[:, 0, :whole], pool))
+            scatter_to_maxima(g[some, 0], positions[some], _windows(piece[:, 0, :whole], pool))
             piece[:, 0, whole:] = 0
             continue
         piece[:, :, layout.outputs // layout.dilation :] = 0

@@ -190,7 +190,7 @@ def forward(
     scale = max(pool, 1)
     y = np.empty((grid.images, grid.out_height // scale, grid.out_width // scale, outputs), dtype)
     inputs, saved = TransformedInputs(x, grid), []
-    activation, places = Activation(b, relu), None
+    activation, positions = Activation(b, relu), None
     for images, rows in grid.rounds():
         inputs.load(images, rows)
         shape = images.stop - images.start, rows.stop - rows.start, grid.across, outputs
@@ -204,14 +204,14 @@ def forward(
         np.matmul(a, _down(half), out=_down(slots))
         if pool:
             pooled = buffer("pooled", (size, size, tiles, outputs), dtype)
-            places = np.empty(pooled.shape, np.uint8) if keep else None
-            maximum(windows(slots, pool, 0, 1), pooled, places)
+            positions = np.empty(pooled.shape, np.uint8) if keep else None
+            maximum(windows(slots, pool, 0, 1), pooled, positions)
             slots = pooled
         activation.apply(slots)
-        if places is not None:
-            saved.append(places)
+        if positions is not None:
+            saved.append(positions)
             if relu:
-                drop_cut_off(places, slots)
+                drop_cut_off(positions, slots)
         for pixels, slot in _matching_pixels(y[images], slots.reshape(size, size, *shape), rows):
             np.copyto(pixels, slot)
     return y, saved
@@ -239,8 +239,8 @@ def backward(
     inputs, image = TransformedInputs(x, grid), InputCotangent(grid, x) if wanted else None
     part = buffer("part", dw.shape[1:], dtype)
     for number, (images, rows) in enumerate(grid.rounds()):
-        places = saved[number] if pool else None
-        slots = _cotangent(g[images], y[images], places, grid, rows, relu)
+        positions = saved[number] if pool else None
+        slots = _cotangent(g[images], y[images], positions, grid, rows, relu)
         tiles, outputs = slots.shape[2:]
         if bias:
             db += np.ones(OUT * OUT * tiles, dtype) @ slots.reshape(-1, outputs)
@@ -264,21 +264,21 @@ def backward(
     return None if image is None else image.dx, dw.reshape(w.shape), db
 
 
-def _cotangent(g: Array, y: Array, places: Array | None, grid: Grid, rows: slice, relu: bool) -> Array:
+def _cotangent(g: Array, y: Array, positions: Array | None, grid: Grid, rows: slice, relu: bool) -> Array:
     """Return the cotangent of the bare convolution in tile order (4, 4, tiles, K), zero outside of the image."""
-    size = OUT if places is None else OUT // 2
+    size = OUT if positions is None else OUT // 2
     shape = size, size, len(g), rows.stop - rows.start, grid.across, grid.outputs
     slots = buffer("pooled", shape, g.dtype)
     band = slice(size * rows.start, size * rows.stop)
     if g[:, band].shape[1:3] != (size * shape[3], size * shape[4]):
         slots.fill(0)
-    for pixels, slot in _matching_pixels(masked(g, y, relu and places is None), slots, rows):
+    for pixels, slot in _matching_pixels(masked(g, y, relu and positions is None), slots, rows):
         np.copyto(slot, pixels)
     slots = slots.reshape(size, size, -1, grid.outputs)
-    if places is None:
+    if positions is None:
         return slots
     whole = buffer("slots", (OUT, OUT, *slots.shape[2:]), g.dtype)
-    scatter_to_maxima(slots, places, windows(whole, 2, 0, 1))
+    scatter_to_maxima(slots, positions, windows(whole, 2, 0, 1))
     return whole
 
 

@@ -32,7 +32,7 @@ SIZES = (1 << 17, 128, 64, 99, 4), (1 << 17, 128, 64, 99, 0), (24, 1, 64, 99, 4)
 @pytest.fixture(params=SIZES, ids=str)
 def tiles(request, monkeypatch):
     """Set the sizes of tiles, and how long sequences may be whose exponentials are kept."""
-    for name, value in zip(("TILE", "ROWS", "CAUSAL_ROWS", "LONG", "KEPT"), request.param, strict=True):
+    for name, value in zip(("TILE", "QUERIES", "CAUSAL_QUERIES", "LONG", "KEPT"), request.param, strict=True):
         monkeypatch.setattr(attention, name, value)
     attention.tiles_of.cache_clear()
     yield
