@@ -23,6 +23,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from dbp import lazy
 from dbp.script.hooks import set_hooks
 from dbp.version import VERSION
 
@@ -95,6 +96,4 @@ if not TYPE_CHECKING:  # else type checkers would take any name
     def __getattr__(name: str) -> Any:
         if name in _MODULES:
             return importlib.import_module(f"dbp.{name}")
-        if name in _HOMES:
-            return getattr(importlib.import_module(f"dbp.{_HOMES[name]}"), name)
-        raise AttributeError(f"module 'dbp' has no attribute {name!r}")
+        return lazy.attribute(__name__, _HOMES, name)

@@ -166,7 +166,7 @@ class Objective:
         """
         outputs = self.outputs(call, shard)
         losses = losses_of(self.loss, outputs, shard, call.mixture)
-        self._is_random |= bool(call.drawn)
+        self._is_random |= bool(call.generator_counts)
         return outputs, losses
 
     def outputs(self, call: Call, shard: Shard) -> Any:

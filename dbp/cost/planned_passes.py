@@ -56,7 +56,7 @@ class PlannedPass:
     """A plan of the pass of a shard, forward and backward.
 
     Args:
-        call: of the model in the recorded pass.
+        call: the call of the model in the recorded pass.
         losses: of the recorded pass.
         outputs: likewise.
         leaves: the parameters.
@@ -131,7 +131,7 @@ def _is_plannable(call: Call) -> bool:
 
     Where example weights are all 1, or all 0, layers may do something else than for others.
     """
-    return call.drawn.total() == len(call.drawn_arrays or ()) and not call.weights_are_used
+    return call.generator_counts.total() == len(call.drawn_arrays or ()) and not call.weights_are_used
 
 
 @dataclasses.dataclass(eq=False)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from dbp.data.npz import Archive
     from dbp.data.output import OutputFile
 
-_LATER = {"CsvFile": "csv_output", "Archive": "npz", "HDF5Dataset": "hdf5", "OutputFile": "output"}
+_HOMES = {"CsvFile": "csv_output", "Archive": "npz", "HDF5Dataset": "hdf5", "OutputFile": "output"}
 
 __all__ = [
     "BLOCK_BYTES",
@@ -108,4 +108,4 @@ def __dir__() -> list[str]:
 if not TYPE_CHECKING:  # else type checkers would take any name
 
     def __getattr__(name: str) -> Any:
-        return lazy.attribute(__name__, _LATER, name)
+        return lazy.attribute(__name__, _HOMES, name)

@@ -45,9 +45,9 @@ class Drawn(NamedTuple):
 
     Args:
         array: the array.
-        draw: draws it, from a generator alone.
-        path: that the generator is of.
-        number: of the request for it.
+        draw: draws it, given a random generator and nothing else that changes.
+        path: of the scope that has asked for the generator.
+        number: of this request of the path, counted from 1.
     """
 
     array: Array
@@ -56,7 +56,7 @@ class Drawn(NamedTuple):
     number: int
 
     def again(self, key: RandomKey) -> Array:
-        """Return the array of another pass."""
+        """Return the array for the pass of another key."""
         return self.draw(key.generator(self.path, self.number))
 
 
@@ -121,7 +121,7 @@ class Call:
         activations: outputs of the neurons, likewise.
         neuron_masks: which of their positions hold data, likewise; None if all do.
         trace: if a list, it gets the trace of each layer in the order of their beginnings, outer layers first.
-        drawn: how many random generators each path has asked for.
+        generator_counts: how many random generators each path has asked for.
         drawn_arrays: if a list, it gets the arrays that layers draw by Scope.drawn().
         unrecorded: if a list, it gets the arrays that layers compute by Scope.unrecorded().
         weights_are_used: whether a layer has asked for the example weights of a call that has some.
@@ -147,7 +147,7 @@ class Call:
     activations: dict[str, list[Value]] = field(default_factory=dict)
     neuron_masks: dict[str, list[Array | None]] = field(default_factory=dict)
     trace: list[LayerTrace] | None = None
-    drawn: Counter[str] = field(default_factory=Counter)
+    generator_counts: Counter[str] = field(default_factory=Counter)
     drawn_arrays: list[Drawn] | None = None
     unrecorded: list[Unrecorded] | None = None
     weights_are_used: bool = False

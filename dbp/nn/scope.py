@@ -310,18 +310,19 @@ class Scope:
         """Return a random generator keyed by this scope, the step, the shard and the number of the request."""
         key = self._call.random_key
         assert key is not None, "only a training pass is random"
-        self._call.drawn[self._path] += 1
-        return key.generator(self._path, self._call.drawn[self._path])
+        counts = self._call.generator_counts
+        counts[self._path] += 1
+        return key.generator(self._path, counts[self._path])
 
     def drawn(self, draw: Callable[[np.random.Generator], Array]) -> Array:
         """Return an array that is drawn anew in each training pass.
 
         Args:
-            draw: draws it, from the generator alone.
+            draw: draws it, given a random generator and nothing else that changes.
         """
         array, call = draw(self.generator()), self._call
         if call.drawn_arrays is not None:
-            call.drawn_arrays.append(Drawn(array, draw, self._path, call.drawn[self._path]))
+            call.drawn_arrays.append(Drawn(array, draw, self._path, call.generator_counts[self._path]))
         return array
 
     def unrecorded(self, function: Callable[[Array], Sequence[Array]], x: Value) -> Sequence[Array]:
@@ -342,7 +343,7 @@ def recomputed(model: Model, scope: Scope, x: Value) -> Value:
         return model(scope, x)
     found: dict[str, Value] = {}
     looked_up: list[Value] = []
-    drawn = call.drawn.copy()
+    counts = call.generator_counts.copy()
 
     def look_up(name: str, shape: Shape, initializer: str) -> Array:
         found[name] = call.parameter(name, shape, initializer)
@@ -358,7 +359,8 @@ def recomputed(model: Model, scope: Scope, x: Value) -> Value:
     def again(x: Value, *values: Value) -> Value:
         given, rows = dict(zip(found, values, strict=False)), iter(values[len(found) :])
         parameter: ParameterLookup = lambda name, _shape, _initial: given[name]  # noqa: E731
-        quiet = Call(parameter, call.running, call.random_key, call.example_weights, call.mask, drawn=drawn.copy())
+        quiet = Call(parameter, call.running, call.random_key, call.example_weights, call.mask)
+        quiet.generator_counts = counts.copy()
         quiet.rows = lambda path, _numbers, _mask: None if path in given else next(rows)
         quiet.masks, quiet.sum_over_shards = call.masks, call.sum_over_shards
         return model(Scope(quiet, path, scope.mask), x)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dbp.autodiff.blocks.recurrent import gru_block, gru_by_place, lstm_block, lstm_by_place
     from dbp.autodiff.blocks.transposed_convolution import transposed_convolution_block
 
-_LATER = {
+_HOMES = {
     **dict.fromkeys(("attention_block", "self_attention_block"), "attention"),
     **dict.fromkeys(("gru_block", "gru_by_place", "lstm_block", "lstm_by_place"), "recurrent"),
     "transposed_convolution_block": "transposed_convolution",
@@ -64,4 +64,4 @@ def __dir__() -> list[str]:
 if not TYPE_CHECKING:  # else type checkers would take any name
 
     def __getattr__(name: str) -> Any:
-        return lazy.attribute(__name__, _LATER, name)
+        return lazy.attribute(__name__, _HOMES, name)
