@@ -64,9 +64,7 @@ def _most_bytes(nodes: Sequence[Tensor], known: MemoryCounter) -> int:
         nodes: in the order of their creation.
         known: the arrays that are not counted; it gets those of the nodes.
     """
-    spans: dict[
-        int, list[int]
-    ] = {}  # of each array its bytes, and the numbers of the first and last nodes that need it
+    spans: dict[int, list[int]] = {}  # of each array the bytes, and the numbers of the first and last node with it
     for number, node in enumerate(nodes):
         for array in (*arrays_kept(node), *(x.value for x in node.inputs if type(x) is Tensor)):
             spans.setdefault(id(owner(array)), [known.new_bytes(array), number, number])[-1] = number

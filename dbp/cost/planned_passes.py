@@ -187,7 +187,7 @@ class PlannedPasses:
         return form is not None and form.planned is None and not form.is_refused
 
     def takes(self, weights: Array, shard: Shard, losses: Any) -> bool:
-        """Return True if the graph of a pass that plans_next() is small enough; else no such pass is planned."""
+        """Return True if the graph of a pass that plans_next() is small enough; else refuse all such passes."""
         form = self._form(weights, key_of(shard) or ())
         found = is_small(node for node in graph_nodes(losses) if node.primitive is not None)
         if form is not None:

@@ -177,7 +177,9 @@ def digests(text):
     return [line for line in text.splitlines() if "digest" in line]
 
 
-def test_ordinary_passes_give_up_their_graphs_but_for_those_that_are_planned(monkeypatch):
+@pytest.fixture
+def consumed(monkeypatch):
+    """Record of each backward pass through a graph whether it gives that up."""
     consumed = []
 
     def noted(*arguments, consume, **options):
@@ -185,6 +187,10 @@ def test_ordinary_passes_give_up_their_graphs_but_for_those_that_are_planned(mon
         return pullback(*arguments, consume=consume, **options)
 
     monkeypatch.setattr(mini_batch_cost, "pullback", noted)
+    return consumed
+
+
+def test_ordinary_passes_give_up_their_graphs_but_for_those_that_are_planned(consumed):
     trained(MODELS["dense"], nn.CrossEntropy(), [8] * STEPS, True)
     assert consumed == [True, False, True]  # the first, the one that is planned, and the trial
     del consumed[:]
@@ -192,15 +198,8 @@ def test_ordinary_passes_give_up_their_graphs_but_for_those_that_are_planned(mon
     assert consumed == [True] * STEPS
 
 
-def test_large_graphs_are_given_up_in_each_pass(monkeypatch):
+def test_large_graphs_are_given_up_in_each_pass(monkeypatch, consumed):
     """So that a network with batch normalization takes no more memory in the pass that is not planned."""
-    consumed = []
-
-    def noted(*arguments, consume, **options):
-        consumed.append(consume)
-        return pullback(*arguments, consume=consume, **options)
-
-    monkeypatch.setattr(mini_batch_cost, "pullback", noted)
     monkeypatch.setattr(plan, "MAX_BYTES", 100)
     _, _, objective = trained(MODELS["moments"], nn.CrossEntropy(), [8] * STEPS, True)
     assert consumed == [True] * STEPS

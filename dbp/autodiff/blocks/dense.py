@@ -19,7 +19,7 @@ from dbp.types import Array
 
 GRADIENT_ELEMENTS = 1 << 18  # of a weight's gradient in one matrix product, at least; fewer would cost speed
 GRADIENT_ROWS = 512  # of it, at least; likewise
-TILE = 64  # GRADIENT_ROWS are a multiple of it, as matrix products work on tiles of rows
+TILE = 64  # the rows of such a product are a multiple of it, as matrix products work on tiles of rows
 
 
 def _dense(x: Value, w: Value, b: Value | None, activation: str) -> Value:

@@ -30,7 +30,7 @@ IN = 6  # inputs of a tile along one axis, and as many frequencies
 POINTS = (0.0, 0.75, -0.75, 1.375, -1.375)  # of interpolation, besides infinity; exact in binary, as their products
 TILES = 192  # tiles of a round: enough for fast matrix products, few enough for the cache
 FEW_CHANNELS = 32  # with at most so many, twice as many tiles fit
-LEAST_TILES = 48  # with fewer for that, products of more tiles are faster
+LEAST_TILES = 48  # of a round with small products; if so many make these large, products of more tiles are faster
 
 
 @functools.cache
@@ -89,8 +89,8 @@ class Grid:
     def rounds(self) -> Iterator[tuple[slice, slice]]:
         """Yield the images and the tile rows of each round."""
         tiles = TILES * 2 if max(self.channels, self.outputs) <= FEW_CHANNELS else TILES
-        unpacked = SMALL_PRODUCT // max(1, self.channels * self.outputs)
-        tiles = min(tiles, unpacked) if unpacked >= LEAST_TILES else tiles
+        most = SMALL_PRODUCT // max(1, self.channels * self.outputs)  # tiles whose products are small
+        tiles = min(tiles, most) if most >= LEAST_TILES else tiles
         together = max(1, tiles // (self.down * self.across))
         band = self.down if together > 1 else max(1, min(self.down, 2 * tiles // self.across))
         for image in range(0, self.images, together):
