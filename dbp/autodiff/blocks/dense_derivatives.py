@@ -1,7 +1,7 @@
 """Derivatives of a dense layer that are differentiated again, as those in the loss of a physics-informed network are.
 
-They are composed of primitives, as those of the specification are, but take the derivative of the activation from the
-layer's output. So the layer is not computed again for each of them.
+They are composed of primitives, as those of the specification are. But they take the derivative of the activation from
+the layer's output, so that the layer is not computed again for each of them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _rule(activation: str, rules: str) -> Rule:
     return cast(Rule, rule)
 
 
-def _takes(activation: str) -> bool:
+def _follows_from_output(activation: str) -> bool:
     """Return True if the derivative of an activation, or of none, follows from its output."""
     return activation not in FUSED or FUSED[activation].slope_of_output is not None
 
@@ -32,7 +32,7 @@ def _takes(activation: str) -> bool:
 def _pull(
     g: Value, y: Value, inputs: Sequence[Value], wanted: Sequence[bool], activation: str
 ) -> list[Value | None] | None:
-    if not _takes(activation):
+    if not _follows_from_output(activation):
         return None
     (x, w, _b), g = inputs, rows_of(g)
     if activation in FUSED:
@@ -45,7 +45,7 @@ def _pull(
 
 
 def _push(tangents: Sequence[Value | None], y: Value, inputs: Sequence[Value], activation: str) -> Value | None:
-    if not _takes(activation):
+    if not _follows_from_output(activation):
         return None
     (tx, tw, tb), (x, w, _b), rows = tangents, inputs, rows_of(y)
     parts = [] if tx is None else [matmul(rows_of(tx), w)]
