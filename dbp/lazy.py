@@ -50,3 +50,6 @@ class Kinds(Mapping[str, type[Any]]):
 
     def __len__(self) -> int:
         return len(self._classes)
+
+    def __repr__(self) -> str:
+        return f"<kinds of {self._package}: {', '.join(self)}>"

@@ -40,6 +40,11 @@ def test_kinds_are_those_of_their_classes(kinds):
         kinds["missing"]
 
 
+def test_kinds_show_their_names():
+    assert repr(optim.OPTIMIZERS).startswith("<kinds of dbp.optim: ")
+    assert "adamw" in repr(optim.OPTIMIZERS)
+
+
 def test_a_name_is_looked_up_in_the_module_that_defines_it():
     assert lazy.attribute("dbp.optim", {"Muon": "muon"}, "Muon") is importlib.import_module("dbp.optim.muon").Muon
 
