@@ -17,6 +17,7 @@ Table = dict[str, Any]
 # The keys of paths.
 OF_SOURCES = (("weights",), ("weights", "from"), ("data", "standardize", "from"))
 FILES = (("out",), (CODE,), *OF_SOURCES, *(("data", part) for part in PARTS))
+NAMED_ALONE = ("loss", "metrics", "optimizer", "schedule")  # where a name alone stands for a table with this kind
 RUN_CONFIG = "config.toml"  # in a run's folder: its settings, as it has written them
 
 
@@ -135,7 +136,7 @@ def _apply(table: Table, change: str) -> None:
     if len(path) > MAX_CONFIG_DEPTH:
         raise UserError(f"--set {brief(key)} is nested more than {MAX_CONFIG_DEPTH} deep")
     for part in path:
-        place = _item(place, part, key) if _has(place, part) else place.setdefault(part, {})
+        place = _enter(place, part, key, path[0] in NAMED_ALONE and part != "kind")
     if isinstance(place, list):
         _item(place, last, key)
         place[int(last)] = _value(key, text)
@@ -156,8 +157,14 @@ def _value(key: str, text: str) -> Any:
     return table["value"]
 
 
-def _has(place: Any, part: str) -> bool:
-    return not isinstance(place, dict) or part in place
+def _enter(place: Any, part: str, key: str, may_be_name: bool) -> Any:
+    """Return the place of a part of a key; one that is not there yet, or a name without settings, becomes a table."""
+    if isinstance(place, dict) and part not in place:
+        place[part] = {}
+    inside = _item(place, part, key)
+    if may_be_name and isinstance(inside, str):
+        inside = place[part if isinstance(place, dict) else int(part)] = {"kind": inside}
+    return inside
 
 
 def _item(place: Any, part: str, key: str) -> Any:

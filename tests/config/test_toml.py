@@ -107,6 +107,20 @@ def test_set_changes_a_key(config, change, check):
 
 
 @pytest.mark.parametrize(
+    ("changes", "check"),
+    [
+        (["optimizer=adam", "optimizer.learning_rate=0.1"], lambda s: s.optimizer == Adam(0.1)),
+        (["optimizer=adam", "optimizer.kind=sgd", "optimizer.learning_rate=1"], lambda s: s.optimizer == SGD(1)),
+        (["schedule=cosine", "schedule.warmup_steps=3"], lambda s: s.schedule == Cosine(warmup_steps=3)),
+        (["loss=cross_entropy", "loss.label_smoothing=0.1"], lambda s: s.loss == nn.CrossEntropy(0.1)),
+        (["metrics=['auc','top_k']", "metrics.1.k=3"], lambda s: s.metrics[1].k == 3),
+    ],
+)
+def test_set_gives_settings_to_what_is_named_alone(config, changes, check):
+    assert check(settings_with(config, *changes))
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ("lerning_rate=1", "unknown key 'lerning_rate'"),
@@ -161,6 +175,7 @@ def test_set_changes_a_key(config, change, check):
         ("seed", "--set takes key=value, but got 'seed'"),
         ("model.layers.9.units=3", "there is no '9'.*has 3 entries"),
         ("epochs.x=3", "'epochs' is a value, not a table"),
+        ("optimizer.kind.x=3", "'optimizer.kind' is a value, not a table"),
     ],
 )
 def test_mistakes_are_named_by_key(config, change, message):
