@@ -144,7 +144,8 @@ class TrainedModel:
         shape = self.input_shape if given is None else each(tuple, given)
         if shape is None:
             raise UserError(
-                "the shape of an example is not stored with this model; pass it, such as input_shape=(28, 28, 1)"
+                "the shape of an example is not stored with this model, as of sequences of unequal length; "
+                "pass it: --input 28,28,1, or from Python input_shape=(28, 28, 1)"
             )
         return shape
 

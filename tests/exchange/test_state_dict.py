@@ -146,7 +146,7 @@ def test_a_model_of_masked_arrays_asks_for_the_shape_of_an_example(tmp_path):
     data = {"inputs": np.ones((4, 5, 3)), "targets": np.ones((4, 1)), "mask": np.ones((4, 5), bool)}
     layers = [nn.GRU(2, sequences=False), nn.Dense(1)]
     trained = run(model=layers, loss="mean_squared_error", data=Data(data), shards=1, batch_size=4)
-    with pytest.raises(UserError, match=r"pass it, such as input_shape=\(28, 28, 1\)"):
+    with pytest.raises(UserError, match=r"from Python input_shape=\(28, 28, 1\)"):
         trained.export(tmp_path / "net.npz", to="pytorch")
     trained.export(tmp_path / "net.npz", to="pytorch", input_shape=(5, 3))
     assert "gru_1.weight_ih_l0" in np.load(tmp_path / "net.npz")

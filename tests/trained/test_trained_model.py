@@ -261,7 +261,7 @@ def test_sequences_of_unequal_length_and_masks():
     padded, mask = ragged.read(slice(None)), ragged.mask(slice(None))
     np.testing.assert_array_equal(model.predict({"inputs": padded, "mask": mask}), found)
     assert model.input_shape is None
-    with pytest.raises(UserError, match="not stored with this model; pass it, such as input_shape="):
+    with pytest.raises(UserError, match="pass it: --input 28,28,1, or from Python input_shape="):
         model.summary()
 
 
