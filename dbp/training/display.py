@@ -196,15 +196,26 @@ def introduction(run: Run, nodes: Sequence[Node], job_lines: Sequence[str]) -> l
     lines += [f"warning: {text}" for data in run.sources.files.values() for text in warnings_of(data)]
     if run.arena.lacks_memory:
         lines.append(f"warning: every rank keeps weights and optimizer state of its own, as {comm.node.refusal}")
+    complaints = [*_idleness(run), *run.warnings, *placement_warnings(nodes, settings.thread_count)]
+    return [*lines, *(f"warning: {complaint}" for complaint in complaints)]
+
+
+def _idleness(run: Run) -> list[str]:
+    """Return warnings of ranks without a shard, and of mini-batches that leave shards empty."""
+    shards, warnings = run.shards, []
     if idle := shards.idle_ranks:
         names = f"rank {idle[0]} has" if len(idle) == 1 else f"ranks {', '.join(map(str, idle))} have"
-        lines.append(
-            f"warning: {names} nothing to do, as there {'is' if shards.count == 1 else 'are'} only "
-            f"{count_text(shards.count, 'shard')} for {count_text(comm.size, 'rank')}; start with fewer ranks, or "
+        warnings.append(
+            f"{names} nothing to do, as there {'is' if shards.count == 1 else 'are'} only "
+            f"{count_text(shards.count, 'shard')} for {count_text(run.comm.size, 'rank')}; start with fewer ranks, or "
             "start over with more shards"
         )
-    complaints = [*run.warnings, *placement_warnings(nodes, settings.thread_count)]
-    return [*lines, *(f"warning: {complaint}" for complaint in complaints)]
+    if (size := run.batches.batch_size) < shards.count:
+        warnings.append(
+            f"a mini-batch of {count_text(size, 'example')} leaves {shards.count - size} of {shards.count} shards "
+            "empty; start over with a larger batch_size or fewer shards"
+        )
+    return warnings
 
 
 def _parameters_text(run: Run) -> str:

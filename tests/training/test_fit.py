@@ -201,6 +201,13 @@ def test_a_run_that_stopped_frees_its_shared_memory(tmp_path):
     assert (outcome.code, outcome.out) == (0, "done\ndone\n"), outcome.text
 
 
+@pytest.mark.parametrize(("batch_size", "warned"), [(3, True), (4, False)])
+def test_mini_batches_that_leave_shards_empty_are_warned_of(capsys, batch_size, warned):
+    train(dataclasses.replace(BASE, epochs=1, batch_size=batch_size, shards=4), OneProcess())
+    text = "warning: a mini-batch of 3 examples leaves 1 of 4 shards empty; start over with a larger batch_size or"
+    assert (text in capsys.readouterr().out) == warned
+
+
 def test_a_validation_cost_that_is_not_finite_is_said_once_and_counts_for_nothing(tmp_path, capsys):
     inputs = X.copy()
     inputs[7] = 1e30
