@@ -91,7 +91,7 @@ SEQUENCES = CONFIG.replace(
 )
 
 
-@pytest.mark.parametrize(("value", "shown"), [(9, "9.0"), (-1, "-1.0"), (0.5, "0.5")])
+@pytest.mark.parametrize(("value", "shown"), [(9, "9"), (-1, "-1"), (0.5, "0.5")])
 def test_numbers_that_a_layer_refuses_are_found_by_row_before_anything_is_written(
     tmp_path, check, capsys, monkeypatch, value, shown
 ):

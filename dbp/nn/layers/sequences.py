@@ -63,8 +63,9 @@ class Embedding:
             indices: Array = array.astype(np.intp)
         wrong = (indices != array) | (indices < 0) | (indices >= self.entries)
         if wrong.any():
+            first = str(array[wrong][0]).removesuffix(".0")
             raise UserError(
-                f"takes whole numbers from 0 to {self.entries - 1}, but its inputs contain {array[wrong][0]}; "
+                f"takes whole numbers from 0 to {self.entries - 1}, but its inputs contain {first}; "
                 "are the inputs scaled, does a layer before it change them, or are entries too few?"
             )
         return (indices,)
