@@ -47,7 +47,11 @@ class HDF5Column:
     """
 
     def __init__(
-        self, file: h5py.File, data: str, name: str, remedy: str = "name the right ones in [data], such as data.inputs"
+        self,
+        file: h5py.File,
+        data: str,
+        name: str,
+        remedy: str = "name the right ones in [data] or with --set, such as data.inputs=NAME",
     ):
         self.what, self._data = f"{data}: {name!r}", data
         self._files: list[StoredFile] = []  # that hold its numbers; found by check_complete()

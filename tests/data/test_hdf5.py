@@ -177,7 +177,7 @@ def test_packaged_digits_tell_where_they_are_from():
         ({"inputs": X, "targets": h5py.Empty("i4")}, "inputs have 23 rows and targets have none"),
         ({"inputs": X[:, :0], "targets": Y}, r"inputs have shape \(23, 0\), so an example has no numbers"),
         ({"inputs": X, "targets": X[:, :0]}, r"targets have shape \(23, 0\), so an example has no numbers"),
-        ({"train/x": X, "train/y": Y}, "no data set 'inputs'; it has train/x, train/y: name the right ones"),
+        ({"train/x": X, "train/y": Y}, "no data set 'inputs'; it has train/x, train/y: .* or with --set, such"),
         ({"inputs": h5py.SoftLink("/inputs"), "targets": Y}, "'inputs' cannot be read: .*too many links"),
         ({"inputs": {"shape": (23, 2**45), "chunks": (1, 9), "dtype": "f4"}, "targets": Y}, "too many for the memory"),
         ({str(i): Y for i in range(99)}, r"it has 0, 1, 10, .*, \.\.\.: name the right"),
