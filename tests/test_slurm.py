@@ -16,7 +16,7 @@ from tests.jobs import LAUNCHER_SETTINGS, PROGRAMS, ROOT, SMALL, dbp, digest, la
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 
-LONG = SMALL.replace("epochs = 2", "epochs = 30").replace("units = 16", "units = 200")
+LONG = SMALL.replace("epochs = 2", "epochs = 60").replace("units = 16", "units = 200")
 PLACES = ("PRTE_MCA_rmaps_default_mapping_policy", "OMPI_MCA_rmaps_base_oversubscribe")  # Slurm's are tested
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 # Starts a program on all ranks; what stops it in time has it started again by the same job.
@@ -151,7 +151,7 @@ def test_a_job_that_is_stopped_twice_ends_with_the_bits_of_an_unbroken_run(slurm
 
 
 def test_tasks_of_an_array_train_apart_and_one_is_started_again_alone(slurm, tmp_path):
-    (tmp_path / "long.toml").write_text(LONG.replace("epochs = 30", "epochs = 40"))
+    (tmp_path / "long.toml").write_text(LONG.replace("epochs = 60", "epochs = 80"))
     words = ("--time", "9:00", "--scheduler", "slurm", "--out", str(tmp_path / "run"), "--dry-run")
     script = slurm.run(sys.executable, "-m", "dbp", "submit", str(tmp_path / "long.toml"), *words)
     limit = "--time-limit auto"

@@ -16,6 +16,7 @@ import numpy as np
 import dbp
 from dbp import nn
 from dbp.checkpoint import digest_arrays
+from dbp.cost.mini_batch_cost import MiniBatchCost
 from dbp.parallel import Copies, world
 from dbp.parallel.sums.gradients import GradientSum
 from dbp.parallel.sums.plain_sum import PlainSum
@@ -58,7 +59,7 @@ dying("restore", Snapshot, "put_into")
 dying("begin", RunSaver, "_begin")
 dying("finish", RunSaver, "end")
 dying("asked", fit, "asked_ending")
-dying("forward", nn.Dense, "__call__")
+dying("forward", MiniBatchCost, "_write_gradient")
 dying("load", NodeCache, "_read")
 
 rng = np.random.default_rng(0)

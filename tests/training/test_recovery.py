@@ -39,7 +39,7 @@ def undisturbed(tmp_path_factory):
 @pytest.mark.parametrize(
     ("ranks", "kills", "words", "env"),
     [
-        (2, "forward:40:0", (), {}),
+        (2, "forward:14:0", (), {}),
         (3, "sum:1:0,sum:1:1", (), {}),  # two at once, before the first checkpoint
         (3, "write:2:0", (), {}),  # in the thread that writes
         (3, "best:0:1", (), {"UNITS": "600"}),  # as the weights of the best epoch are copied
