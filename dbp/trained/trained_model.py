@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,8 @@ import numpy as np
 
 from dbp.blas import blas_threads
 from dbp.checkpoint import StoredCheckpoint
-from dbp.config.data import PARTS, Data
 from dbp.config.settings import FULL_BATCH, Settings
-from dbp.data import Dataset, Examples, Meaning, Numbers, Rows
+from dbp.data import Meaning, Numbers
 from dbp.errors import UserError
 from dbp.log import now
 from dbp.metrics.metric_set import VALIDATION
@@ -25,6 +24,7 @@ from dbp.nn import Graph, JointLoss, Sequential
 from dbp.parallel import Communicator, abort_on_error, agree, from_rank_0, ranks_of_job
 from dbp.run.snapshot import stored_input_shape
 from dbp.text import COUNTS, count_text, figures, shortened
+from dbp.trained.named_data import NamedData
 from dbp.trained.unknown_loss import UnknownLoss
 from dbp.types import Array, Shapes
 
@@ -368,29 +368,6 @@ class TrainedModel:
 
 
 _built: WeakKeyDictionary[TrainedModel, tuple[tuple[int, ...], ModelOnData]] = WeakKeyDictionary()  # without data
-
-
-class NamedData:
-    """A data set of which a trained model keeps the name alone, so that it does not hold the arrays."""
-
-    scale: Numbers | None = None
-
-    def __init__(self, data: Dataset):
-        self.name, self.input_shape, self._rows = data.name, data.input_shape, len(data)
-
-    def __len__(self) -> int:
-        return self._rows
-
-    def read(self, rows: Rows) -> Examples:  # noqa: ARG002
-        """Raise UserError: the rows are not kept."""
-        raise UserError(f"{self.name} are not kept with the trained model; give the data again")
-
-
-def without_arrays(data: Data) -> Data:
-    """Return the settings of data with names in place of data sets."""
-    sources = {part: getattr(data, part) for part in PARTS}
-    named: dict[str, Any] = {part: NamedData(kept) for part, kept in sources.items() if isinstance(kept, Dataset)}
-    return replace(data, **named)
 
 
 def _layers(model: Any) -> str:

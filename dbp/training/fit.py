@@ -321,7 +321,8 @@ def result_of(run: Run, test: Mapping[str, float] = MappingProxyType({})) -> Tra
         run: the run, between two steps.
         test: cost and metrics on its test data.
     """
-    from dbp.trained.trained_model import TrainedModel, without_arrays  # not needed before the first step
+    from dbp.trained.named_data import without_arrays  # not needed before the first step, nor is the next
+    from dbp.trained.trained_model import TrainedModel
 
     settings = run.settings
     return TrainedModel(
