@@ -11,9 +11,9 @@ To change the checkpoint format:
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
+from dbp import lazy
 from dbp.checkpoint.format import (
     BEST_GROUP,
     StoredCheckpoint,
@@ -82,6 +82,4 @@ def __dir__() -> list[str]:
 if not TYPE_CHECKING:  # else type checkers would take any name
 
     def __getattr__(name: str) -> Any:
-        if name in _WITH_HDF5:
-            return getattr(importlib.import_module(f"dbp.checkpoint.{_WITH_HDF5[name]}"), name)
-        raise AttributeError(f"module 'dbp.checkpoint' has no attribute {name!r}")
+        return lazy.attribute(__name__, _WITH_HDF5, name)

@@ -188,7 +188,7 @@ class MiniBatchCost:
             call.drawn_arrays, call.unrecorded = [], []
         clock.enter(Stage.FORWARD)
         outputs, losses = objective.forward(call, shard)  # 2 forward, 3 loss
-        if plans and not objective.planned.takes(weights, shard, losses):
+        if plans and objective.planned.refuse_if_large(weights, shard, losses):
             plans, call.drawn_arrays, call.unrecorded = False, None, None
         clock.enter(Stage.BACKWARD)
         end, cotangent = losses, cotangent_of(shard, objective.dtype)

@@ -186,13 +186,13 @@ class PlannedPasses:
         form = None if key is None else self._form(weights, key)
         return form is not None and form.planned is None and not form.is_refused
 
-    def takes(self, weights: Array, shard: Shard, losses: Any) -> bool:
-        """Return True if the graph of a pass that plans_next() is small enough; else refuse all such passes."""
+    def refuse_if_large(self, weights: Array, shard: Shard, losses: Any) -> bool:
+        """Refuse to plan passes such as this one, which plans_next(), if its graph is too large; return True if so."""
         form = self._form(weights, key_of(shard) or ())
-        found = is_small(node for node in graph_nodes(losses) if node.primitive is not None)
+        is_large = not is_small(node for node in graph_nodes(losses) if node.primitive is not None)
         if form is not None:
-            form.is_refused = not found
-        return found
+            form.is_refused = is_large
+        return is_large
 
     def learn(
         self,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
+from dbp import lazy
 from dbp.library import library
 
 if TYPE_CHECKING:
@@ -22,5 +22,4 @@ if not TYPE_CHECKING:  # else type checkers would take any name
     def __getattr__(name: str) -> Any:
         if name in __all__:
             library("sklearn", "dbp.sklearn", "scikit-learn")
-            return getattr(importlib.import_module("dbp.sklearn.estimators"), name)
-        raise AttributeError(f"module 'dbp.sklearn' has no attribute {name!r}")
+        return lazy.attribute(__name__, dict.fromkeys(__all__, "estimators"), name)

@@ -199,7 +199,7 @@ def test_ordinary_passes_give_up_their_graphs_but_for_those_that_are_planned(con
 
 
 def test_large_graphs_are_given_up_in_each_pass(monkeypatch, consumed):
-    """So that a network with batch normalization takes no more memory in the pass that is not planned."""
+    """Check that a network with batch normalization takes no more memory in the pass that is not planned."""
     monkeypatch.setattr(plan, "MAX_BYTES", 100)
     _, _, objective = trained(MODELS["moments"], nn.CrossEntropy(), [8] * STEPS, True)
     assert consumed == [True] * STEPS

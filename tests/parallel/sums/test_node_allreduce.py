@@ -171,7 +171,7 @@ def test_on_many_nodes_stages_send_fewer_messages():
 
 
 def test_many_nodes_form_groups_if_there_are_few_pieces(monkeypatch):
-    """Of a large vector all nodes finish many pieces, so that their messages are shared evenly at once too."""
+    """Check the choice; all nodes finish many pieces of a large vector, so they share its messages evenly as it is."""
     monkeypatch.delenv(GROUP_SIZE, raising=False)
     assert [groups_of(nodes, 16) is None for nodes in (2, 64, 128, 8192)] == [True, True, False, False]
     assert [groups_of(nodes, 240) is None for nodes in (128, 512, 1024, 8192)] == [True, True, False, False]
