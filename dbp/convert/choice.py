@@ -9,7 +9,7 @@ import numpy as np
 from dbp.convert.coding import CLASSES, ORDERED, TEXTS, ColumnCoding, microseconds
 from dbp.convert.kept import KeptScan
 from dbp.convert.number_like import DECIMAL, form_of, how_to_read
-from dbp.convert.roles import KEPT, Roles, Table, TableOptions, place_of
+from dbp.convert.roles import KEPT, Roles, Table, TableOptions, index_of
 from dbp.convert.scan import DATES, NUMBERS, WORDS, ColumnScan, NameScan, TextScan
 from dbp.convert.values import DAY, INFINITE
 from dbp.data.row_names import IDS
@@ -35,11 +35,11 @@ class Chooser:
 
     def __init__(self, table: Table, options: TableOptions, roles: Roles):
         self._table, self._options = table, options
-        self._words = {place_of(table, name) for name in options.words}
-        self._orders = {place_of(table, name): tuple(words) for name, words in options.orders.items()}
-        self._dates = {place_of(table, name): pattern for name, pattern in options.dates.items()}
+        self._words = {index_of(table, name) for name in options.words}
+        self._orders = {index_of(table, name): tuple(words) for name, words in options.orders.items()}
+        self._dates = {index_of(table, name): pattern for name, pattern in options.dates.items()}
         self._targets, self._ids, self._kept = roles["targets"], roles[IDS], roles[KEPT]
-        used = {place for places in roles.values() for place in places}
+        used = {index for indices in roles.values() for index in indices}
         if idle := sorted({*self._words, *self._orders, *self._dates} - used):
             raise UserError(
                 f"{table.path}: column {self._label(idle[0])!r} is left out, so that its coding cannot be stated"
@@ -47,49 +47,49 @@ class Chooser:
         if options.classes is not None and len(self._targets) != 1:
             raise UserError(f"{table.path}: --classes needs one column of targets, but there are {len(self._targets)}")
 
-    def _label(self, place: int) -> str:
-        return str(place) if self._table.names is None else self._table.names[place]
+    def _label(self, index: int) -> str:
+        return str(index) if self._table.names is None else self._table.names[index]
 
-    def scan(self, place: int) -> ColumnScan | TextScan:
+    def scan(self, index: int) -> ColumnScan | TextScan:
         """Return an empty first pass over a column."""
-        if place in self._kept:
+        if index in self._kept:
             return KeptScan()
-        if place in self._ids:
+        if index in self._ids:
             return NameScan()
-        is_target = place in self._targets
-        most = MOST_CLASSES if is_target else MOST_STATED_WORDS if place in self._words else MOST_WORDS
-        are_words = place in {*self._words, *self._orders} or (is_target and self._options.classes is not None)
-        pattern = self._dates.get(place)
+        is_target = index in self._targets
+        most = MOST_CLASSES if is_target else MOST_STATED_WORDS if index in self._words else MOST_WORDS
+        are_words = index in {*self._words, *self._orders} or (is_target and self._options.classes is not None)
+        pattern = self._dates.get(index)
         return ColumnScan(self._options.empty, most, pattern, are_words=are_words, are_targets=is_target)
 
-    def coding(self, place: int, scan: ColumnScan | TextScan) -> ColumnCoding:
+    def coding(self, index: int, scan: ColumnScan | TextScan) -> ColumnCoding:
         """Return the coding of a column; raise UserError, naming a line, if its cells do not fit together."""
-        coding = ColumnCoding(None if self._table.names is None else self._table.names[place], place)
+        coding = ColumnCoding(None if self._table.names is None else self._table.names[index], index)
         if isinstance(scan, TextScan):
             return replace(coding, kind=TEXTS)
-        if place in self._targets and (words := self._options.classes or self._orders.get(place)) is not None:
+        if index in self._targets and (words := self._options.classes or self._orders.get(index)) is not None:
             return replace(coding, kind=CLASSES, words=tuple(words))
-        if place in self._orders:
-            return replace(coding, kind=ORDERED, words=self._orders[place])
+        if index in self._orders:
+            return replace(coding, kind=ORDERED, words=self._orders[index])
         if not scan.total:
             raise UserError(
-                f"{self._table.path}: column {self._label(place)!r} has no values; leave it out with --drop"
+                f"{self._table.path}: column {self._label(index)!r} has no values; leave it out with --drop"
             )
-        if place in self._words:
-            return replace(coding, kind=WORDS, words=self._words_of(place, scan))
+        if index in self._words:
+            return replace(coding, kind=WORDS, words=self._words_of(index, scan))
         return self._found(coding, scan)
 
     def _found(self, coding: ColumnCoding, scan: ColumnScan) -> ColumnCoding:
         """Return the coding of a column of which nothing is stated but how dates are written."""
-        place, kind, pattern = coding.place, scan.kind(), self._dates.get(coding.place)
+        index, kind, pattern = coding.place, scan.kind(), self._dates.get(coding.place)
         if pattern is not None and kind != DATES:
             line, text = scan.first[WORDS]
             raise UserError(
-                f"{self._table.path}, {self._table.place} {line}: {text[:SHOWN_LETTERS]!r} is not a date as --date "
-                f"{self._label(place)}={pattern} says"
+                f"{self._table.path}, {self._table.row_word} {line}: {text[:SHOWN_LETTERS]!r} is not a date as --date "
+                f"{self._label(index)}={pattern} says"
             )
         if scan.first_infinite is not None:
-            raise self._infinite(place, *scan.first_infinite)
+            raise self._infinite(index, *scan.first_infinite)
         if kind == DATES:
             assert scan.earliest is not None
             day = str(np.datetime64(scan.earliest // DAY, "D"))
@@ -97,59 +97,59 @@ class Chooser:
         if kind == NUMBERS:
             return replace(coding, mean=scan.mean)
         if (form := scan.unread_form(UNREAD_SHARE, UNREAD_REPEATS)) is not None:
-            raise self._unread(place, scan, form)
-        if place in self._targets:
-            return replace(coding, kind=CLASSES, words=self._classes(place, scan))
+            raise self._unread(index, scan, form)
+        if index in self._targets:
+            return replace(coding, kind=CLASSES, words=self._classes(index, scan))
         if kind == WORDS:
-            return replace(coding, kind=WORDS, words=self._words_of(place, scan))
-        raise self._mixed(place, scan)
+            return replace(coding, kind=WORDS, words=self._words_of(index, scan))
+        raise self._mixed(index, scan)
 
-    def _infinite(self, place: int, line: int, text: str) -> UserError:
-        label = self._label(place)
+    def _infinite(self, index: int, line: int, text: str) -> UserError:
+        label = self._label(index)
         missing = f"say --missing-text {text[:SHOWN_LETTERS]!r}" if self._table.is_text else "write null"
         return UserError(
-            f"{self._table.path}, {self._table.place} {line}: {text[:SHOWN_LETTERS]!r} in column {label!r} is "
+            f"{self._table.path}, {self._table.row_word} {line}: {text[:SHOWN_LETTERS]!r} in column {label!r} is "
             f"{INFINITE}; {missing} if it stands for a missing value, or leave the column out with --drop {label!r}"
         )
 
-    def _unread(self, place: int, scan: ColumnScan, form: str) -> UserError:
+    def _unread(self, index: int, scan: ColumnScan, form: str) -> UserError:
         assert scan.first_unread is not None
-        (line, text), label = scan.first_unread, self._label(place)
+        (line, text), label = scan.first_unread, self._label(index)
         of_text = how_to_read(form, label) if self._table.is_text else ""
-        words = "--classes with the classes" if place in self._targets else f"--words {label!r}"
+        words = "--classes with the classes" if index in self._targets else f"--words {label!r}"
         return UserError(
-            f"{self._table.path}, {self._table.place} {line}: {text[:SHOWN_LETTERS]!r} in column {label!r} looks like "
-            f"a number or a date, but in no form that is read; {of_text}say {words} if all are words, or leave the "
-            f"column out with --drop {label!r}"
+            f"{self._table.path}, {self._table.row_word} {line}: {text[:SHOWN_LETTERS]!r} in column {label!r} looks "
+            f"like a number or a date, but in no form that is read; {of_text}say {words} if all are words, or leave "
+            f"the column out with --drop {label!r}"
         )
 
-    def _mixed(self, place: int, scan: ColumnScan) -> UserError:
+    def _mixed(self, index: int, scan: ColumnScan) -> UserError:
         line, text = min(scan.first[other] for other in (DATES, WORDS) if other in scan.first)
-        label = self._label(place)
+        label = self._label(index)
         how = how_to_read(DECIMAL, label) if self._table.is_text and form_of(text) == DECIMAL else ""
         return UserError(
-            f"{self._table.path}, {self._table.place} {line}: {text[:SHOWN_LETTERS]!r} is not a number, as "
+            f"{self._table.path}, {self._table.row_word} {line}: {text[:SHOWN_LETTERS]!r} is not a number, as "
             f"{scan.counts[NUMBERS]:,} of {scan.total:,} values of column {label!r} are; {how}say --words {label!r} if "
             f"all are words, or --missing-text {text[:SHOWN_LETTERS]!r} if it stands for a missing value"
         )
 
-    def _words_of(self, place: int, scan: ColumnScan) -> tuple[str, ...]:
-        label = self._label(place)
+    def _words_of(self, index: int, scan: ColumnScan) -> tuple[str, ...]:
+        label = self._label(index)
         if scan.texts is None:
-            most = MOST_STATED_WORDS if place in self._words else MOST_WORDS
+            most = MOST_STATED_WORDS if index in self._words else MOST_WORDS
             raise UserError(
                 f"{self._table.path}: column {label!r} has more than {most:,} different words, such as "
                 f"{scan.first_word!r}, of which each would be a column; leave it out with --drop {label!r}, keep it "
                 f"as names of the examples with --id {label!r}"
                 + f", or say --words {label!r} if they are meant so"
-                * (place not in self._words)
+                * (index not in self._words)
             )
         return tuple(sorted(scan.texts))
 
-    def _classes(self, place: int, scan: ColumnScan) -> tuple[str, ...]:
+    def _classes(self, index: int, scan: ColumnScan) -> tuple[str, ...]:
         if len(self._targets) > 1:
             raise UserError(
-                f"{self._table.path}: column {self._label(place)!r} has words, but several targets must be numbers; "
+                f"{self._table.path}: column {self._label(index)!r} has words, but several targets must be numbers; "
                 "name one target, or write numbers"
             )
         if scan.texts is None:

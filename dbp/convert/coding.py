@@ -27,7 +27,7 @@ class ColumnCoding:
 
     Args:
         name: of the column in the table; None if the table has no header.
-        place: its number in a table without a header.
+        place: its index in a table without a header, as the data file names it.
         kind: `numbers`; `dates`, days since the origin; `words`, a column of 0 and 1 for each word; `ordered` and
             `classes`, the number of the word in their list; `texts`, the names of the examples, as they are.
         words: those of `words`, `ordered` and `classes`.
@@ -95,12 +95,12 @@ class ColumnCoding:
             return found[:, None]
         if self.kind == DATES:
             return self._days(self._each(cells, missing, lambda cell: date_or_none(cell, self.pattern)))[:, None]
-        numbered = {word: place for place, word in enumerate(self.words)}
-        places = self._each(cells, missing, numbered.get)
+        numbered = {word: index for index, word in enumerate(self.words)}
+        indices = self._each(cells, missing, numbered.get)
         if self.kind != WORDS:
-            return places[:, None]
-        coded = np.asarray(places[:, None] == np.arange(len(self.words)), np.float64)
-        coded[np.isnan(places)] = np.nan
+            return indices[:, None]
+        coded = np.asarray(indices[:, None] == np.arange(len(self.words)), np.float64)
+        coded[np.isnan(indices)] = np.nan
         return coded
 
     def _each(self, cells: Sequence[str], missing: Collection[str], code: Any) -> Array:
@@ -151,7 +151,7 @@ def microseconds(day: str) -> int:
 
 
 class BadCellError(Exception):
-    """A cell that cannot be coded: its place in the block, and why."""
+    """A cell that cannot be coded: its row in the block, and why."""
 
     def __init__(self, row: int, reason: str):
         super().__init__(reason)

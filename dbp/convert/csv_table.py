@@ -14,7 +14,7 @@ from typing import TextIO
 
 from dbp.convert.content import Content
 from dbp.convert.opening import unpacked
-from dbp.convert.roles import TableBlock, TableOptions, is_place
+from dbp.convert.roles import TableBlock, TableOptions, is_index
 from dbp.convert.table import from_table
 from dbp.convert.values import MISSING, is_number
 from dbp.data.meaning import listed
@@ -86,7 +86,7 @@ class CsvTable:
         UserError: the file is missing, damaged or no such table; names the line.
     """
 
-    place, is_text = "line", True
+    row_word, is_text = "line", True
 
     def __init__(
         self,
@@ -102,17 +102,17 @@ class CsvTable:
             start = [self._plain(row) for _, row in itertools.islice(rows, 2)]
         first = start[0] if start else [""]
         self.width, self.shown = len(first), f"its first line has {listed(first)}"
-        named = [name for name in mentioned if name in first and not is_place(name, self.width)]
+        named = [name for name in mentioned if name in first and not is_index(name, self.width)]
         has_header = text.header
         if has_header is None:
-            places = {int(name) % self.width for name in targets if is_place(name, self.width)}
-            has_header = bool(named) or _has_header(path, start, places)
+            indices = {int(name) % self.width for name in targets if is_index(name, self.width)}
+            has_header = bool(named) or _has_header(path, start, indices)
         self._has_header = has_header
         self.names: Sequence[str] | None = None
         if has_header:  # a column without a name has its number
-            self.names = [name or str(place) for place, name in enumerate(first)]
+            self.names = [name or str(index) for index, name in enumerate(first)]
 
-    def blocks(self, places: Sequence[int]) -> Iterator[TableBlock]:
+    def blocks(self, indices: Sequence[int]) -> Iterator[TableBlock]:
         """Yield the cells of consecutive rows, of the columns of the given numbers."""
         most = max(1, min(MAX_BLOCK_ROWS, BLOCK_CELLS // self.width))
         with self._rows() as rows:
@@ -121,7 +121,7 @@ class CsvTable:
             while block := list(itertools.islice(rows, most)):
                 lines, cells = zip(*block, strict=True)
                 columns = list(zip(*cells, strict=True))
-                yield TableBlock(lines, {place: self._plain(columns[place]) for place in places})
+                yield TableBlock(lines, {index: self._plain(columns[index]) for index in indices})
 
     def _plain(self, cells: Sequence[str]) -> Sequence[str]:
         """Return cells with a point in numbers that are written with another sign."""

@@ -10,7 +10,7 @@ import numpy as np
 from dbp.convert.coding import CLASSES, BadCellError, ColumnCoding, TableCoding
 from dbp.convert.content import Block
 from dbp.convert.kept import kept_columns, kept_names
-from dbp.convert.roles import Roles, Table, TableBlock, TableOptions, used_places
+from dbp.convert.roles import Roles, Table, TableBlock, TableOptions, used_columns
 from dbp.convert.scan import encoded
 from dbp.data.row_names import IDS
 from dbp.errors import UserError
@@ -49,18 +49,18 @@ def state_of(table: Table) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def encode_column(table: Table, coding: ColumnCoding, block: TableBlock, place: int, options: TableOptions) -> Array:
+def encode_column(table: Table, coding: ColumnCoding, block: TableBlock, index: int, options: TableOptions) -> Array:
     """Return a column of a block as numbers (rows, width), NaN where missing; raise UserError, naming the line."""
     try:
-        return coding.encode(block.columns[place], options.empty)
+        return coding.encode(block.columns[index], options.empty)
     except BadCellError as error:
         what = "the target " if coding.kind == CLASSES else ""
-        raise UserError(f"{table.path}, {table.place} {block.lines[error.row]}: {what}{error}") from None
+        raise UserError(f"{table.path}, {table.row_word} {block.lines[error.row]}: {what}{error}") from None
 
 
 def encoded_blocks(plan: Plan) -> Iterator[Block]:
     """Yield the coded rows of a table; raise UserError if it has changed since its first pass."""
-    for block in plan.table.blocks(used_places(plan.roles)):
+    for block in plan.table.blocks(used_columns(plan.roles)):
         numbers = _numbers(plan, block)
         kept: slice | Array = slice(None)
         if plan.options.missing == "drop":
@@ -71,8 +71,8 @@ def encoded_blocks(plan: Plan) -> Iterator[Block]:
                 coded[role] = coded[role][:, 0]
         if plan.whole:
             coded["targets"] = coded["targets"].astype(np.int64)
-        for place in plan.roles[IDS]:
-            coded[IDS] = np.array(encoded(block.columns[place]), f"S{plan.id_width}")[kept]
+        for index in plan.roles[IDS]:
+            coded[IDS] = np.array(encoded(block.columns[index]), f"S{plan.id_width}")[kept]
         names = kept_names(plan.table, plan.roles)
         yield coded | {name: values[kept] for name, values in kept_columns(block, names, plan.kept_types).items()}
     if state_of(plan.table) != plan.state:

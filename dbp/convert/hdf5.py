@@ -89,14 +89,14 @@ def _source(name: str, columns: ColumnNames, keep: tuple[str, ...]) -> Source:
     with open_hdf5(data_path(name)) as file, reading_hdf5(name):
         found = {}
         for role, given in columns._asdict().items():
-            place = "/".join(filter(None, [group, given or role]))
+            path = "/".join(filter(None, [group, given or role]))
             if role == "offsets":  # rows of unequal length are refused
                 continue
-            if place in file:
+            if path in file:
                 found[role] = given or role
             elif given is not None:
                 raise UserError(
-                    f"{name}: has no data set {place!r}; it has {names_of_data_sets(file)}: name the right {role} with "
+                    f"{name}: has no data set {path!r}; it has {names_of_data_sets(file)}: name the right {role} with "
                     f"--{role}"
                 )
     return Source(name, ColumnNames(**{role: found.get(role) for role in columns._fields}), keep)

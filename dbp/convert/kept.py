@@ -44,12 +44,12 @@ class KeptScan(TextScan):
             row = int(which.argmin())
             self._first = lines[row], str(cells[row])[:SHOWN_LETTERS]
 
-    def notes(self, name: str, place: str) -> list[str]:
+    def notes(self, name: str, row_word: str) -> list[str]:
         """Return a line for the user if a column is kept as texts though some of its cells are numbers.
 
         Args:
             name: of the column.
-            place: what lines are called.
+            row_word: what lines are called.
         """
         if self._first is None or not self._counts[True]:
             return []
@@ -58,7 +58,7 @@ class KeptScan(TextScan):
         is_none = "is no number" if self._counts[False] == 1 else "are no numbers"
         return [
             f"{name}: kept as texts, as {others} of {self._counts[True] + self._counts[False]:,} {is_none}, the first "
-            f"in {place} {line}: {text!r}"
+            f"in {row_word} {line}: {text!r}"
         ]
 
     @property
@@ -97,14 +97,14 @@ def check_kept(table: Table, roles: Roles) -> None:
 
 def kept_names(table: Table, roles: Roles) -> dict[str, int]:
     """Return the columns that are kept, by name, with their numbers."""
-    return {(table.names or ())[place]: place for place in roles[KEPT]}
+    return {(table.names or ())[index]: index for index in roles[KEPT]}
 
 
 def kept_columns(block: TableBlock, names: dict[str, int], dtypes: dict[str, str]) -> dict[str, Array]:
     """Return the columns that are kept, of a block of rows."""
     found = {}
-    for name, place in names.items():
-        cells = block.columns[place]
+    for name, index in names.items():
+        cells = block.columns[index]
         values = encoded(cells) if dtypes[name].startswith("S") else _as_numbers(cells)
         found[name] = np.array(values, dtypes[name])
     return found

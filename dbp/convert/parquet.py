@@ -35,7 +35,7 @@ class ParquetTable:
         UserError: it is missing or damaged, or pyarrow is not installed.
     """
 
-    place, is_text = "row", False
+    row_word, is_text = "row", False
 
     def __init__(self, path: Path):
         self.path = path
@@ -45,10 +45,10 @@ class ParquetTable:
         self.names: Sequence[str] | None = list(schema.names)
         self.width, self.shown = len(schema.names), f"it has {listed(schema.names)}"
 
-    def blocks(self, places: Sequence[int]) -> Iterator[TableBlock]:
+    def blocks(self, indices: Sequence[int]) -> Iterator[TableBlock]:
         """Yield consecutive rows of the columns of the given numbers; rows count from 0."""
         assert self.names is not None
-        names = [self.names[place] for place in places]
+        names = [self.names[index] for index in indices]
         if len(set(names)) < len(names) or any(self.names.count(name) > 1 for name in names):
             raise UserError(f"{self.path}: columns must have different names, but are {listed(self.names)}")
         size = max(1, BATCH_VALUES // max(1, len(names)))
@@ -60,7 +60,7 @@ class ParquetTable:
                     if (batch := next(batches, None)) is None:
                         return
                     columns = {
-                        at: self._cells(name, batch.column(name)) for at, name in zip(places, names, strict=True)
+                        at: self._cells(name, batch.column(name)) for at, name in zip(indices, names, strict=True)
                     }
                 if batch.num_rows:
                     yield TableBlock(range(start, start + batch.num_rows), columns)

@@ -42,17 +42,17 @@ def write_ragged(
     with ExitStack() as files:
         spools: dict[str, Spool] = {OFFSETS: Spool(path, files)}
         spools[OFFSETS].append(np.zeros(1, np.int64))
-        places = examples = 0
+        positions = examples = 0
         for block in blocks:
             lengths = _lengths(path, block)
             if not examples:
                 spools |= {name: Spool(path, files) for name in block}
             if set(block) != set(spools) - {OFFSETS}:
                 raise UserError(f"{path}: all blocks need the same columns, but one has {listed(list(block))}")
-            spools[OFFSETS].append(places + np.cumsum(lengths))
+            spools[OFFSETS].append(positions + np.cumsum(lengths))
             for name, column in block.items():
                 _append(path, spools[name], name, column)
-            places, examples = places + int(lengths.sum()), examples + len(lengths)
+            positions, examples = positions + int(lengths.sum()), examples + len(lengths)
         shapes = {name: spool.shape for name, spool in spools.items()}
         columns = {name: (*shapes[name], _pieces(spool)) for name, spool in spools.items()}
         with OutputFile(path, overwrite) as file:

@@ -35,7 +35,7 @@ class Table(Protocol):
         names: of its columns; None if they have none.
         width: the number of its columns.
         shown: what it has for columns, as messages say it: "its first line has a, b".
-        place: what the number of a row counts, such as "line".
+        row_word: what the number of a row counts, such as "line".
         is_text: whether all its cells are texts, so that options say how numbers and dates are written in it.
     """
 
@@ -43,10 +43,10 @@ class Table(Protocol):
     names: Sequence[str] | None
     width: int
     shown: str
-    place: str
+    row_word: str
     is_text: bool
 
-    def blocks(self, places: Sequence[int]) -> Iterator[TableBlock]:
+    def blocks(self, indices: Sequence[int]) -> Iterator[TableBlock]:
         """Yield all rows in their order, with the columns of the given numbers."""
         ...
 
@@ -102,19 +102,19 @@ class TableOptions:
 Roles = dict[str, list[int]]  # numbers of the columns of a table that become inputs, targets, weights and names of rows
 
 
-def used_places(roles: Roles) -> list[int]:
+def used_columns(roles: Roles) -> list[int]:
     """Return the numbers of all columns that become something."""
-    return [place for places in roles.values() for place in places]
+    return [index for indices in roles.values() for index in indices]
 
 
-def is_place(name: str, width: int) -> bool:
+def is_index(name: str, width: int) -> bool:
     """Return True if a name is the number of a column, from 0, or negative from the end."""
     return re.fullmatch("-?[0-9]{1,9}", name) is not None and -width <= int(name) < width
 
 
-def place_of(table: Table, name: str) -> int:
+def index_of(table: Table, name: str) -> int:
     """Return the number of a column; raise UserError unless there is one such column."""
-    if is_place(name, table.width):
+    if is_index(name, table.width):
         return int(name) % table.width
     names = list(table.names or ())
     if name not in names:
@@ -132,21 +132,21 @@ def chosen_columns(table: Table, options: TableOptions) -> Roles:
         return _columns_like(table, options.like, options)
     if table.width < 2 and options.targets:
         raise UserError(f"{table.path} needs at least two columns, inputs and a target; or say --no-target")
-    targets = [place_of(table, name) for name in options.targets]
-    weights = [] if options.weights is None else [place_of(table, options.weights)]
-    ids = [] if options.ids is None else [place_of(table, options.ids)]
-    dropped = {place_of(table, name) for name in options.drop}
-    kept = [place_of(table, name) for name in options.keep]
+    targets = [index_of(table, name) for name in options.targets]
+    weights = [] if options.weights is None else [index_of(table, options.weights)]
+    ids = [] if options.ids is None else [index_of(table, options.ids)]
+    dropped = {index_of(table, name) for name in options.drop}
+    kept = [index_of(table, name) for name in options.keep]
     if options.columns is None:
-        inputs = [place for place in range(table.width) if place not in {*targets, *weights, *ids, *dropped, *kept}]
+        inputs = [index for index in range(table.width) if index not in {*targets, *weights, *ids, *dropped, *kept}]
     else:
-        inputs = [place_of(table, name) for name in options.columns]
-    for places, others, what in (
+        inputs = [index_of(table, name) for name in options.columns]
+    for indices, others, what in (
         (kept, {*targets, *weights, *ids, *dropped}, "columns to keep"),
         (targets, {*weights, *ids, *dropped}, "targets"),
         (inputs, {*targets, *weights, *ids, *dropped, *kept}, "inputs"),
     ):
-        if twice := [place for place in places if place in others or places.count(place) > 1]:
+        if twice := [index for index in indices if index in others or indices.count(index) > 1]:
             name = table.names[twice[0]] if table.names else twice[0]
             raise UserError(
                 f"{table.path}: column {name!r} cannot be one of the {what} and something else; name it once"
@@ -154,29 +154,29 @@ def chosen_columns(table: Table, options: TableOptions) -> Roles:
     if not inputs:
         raise UserError(f"{table.path}: no column is left for inputs; name fewer with --target and --drop")
     found = {"inputs": inputs, "targets": targets, "weights": weights, IDS: ids, KEPT: kept}
-    _check_names(table, used_places(found))
+    _check_names(table, used_columns(found))
     return found
 
 
 def _check_names(table: Table, used: Sequence[int]) -> None:
     """Raise UserError if a column that is used has the name of another one."""
     names = list(table.names or ())
-    for name in [names[place] for place in used] if names else ():
+    for name in [names[index] for index in used] if names else ():
         if names.count(name) > 1:
-            places = [place for place, other in enumerate(names) if other == name]
+            indices = [index for index, other in enumerate(names) if other == name]
             raise UserError(
-                f"{table.path} has {len(places)} columns {name!r}, but each needs a name of its own; rename them, or "
-                f"leave them out with --drop {','.join(map(str, places))}"
+                f"{table.path} has {len(indices)} columns {name!r}, but each needs a name of its own; rename them, or "
+                f"leave them out with --drop {','.join(map(str, indices))}"
             )
 
 
 def _columns_like(table: Table, coding: TableCoding, options: TableOptions) -> Roles:
     """Return the columns that an earlier data file has, in its order."""
     wanted = {role: coding.columns.get(role, ()) for role in ("inputs", "targets", "weights")}
-    ids = [] if options.ids is None else [place_of(table, options.ids)]
+    ids = [] if options.ids is None else [index_of(table, options.ids)]
     for one in coding.columns.get(IDS, ()) if options.ids is None else ():
-        ids += [place for place, name in enumerate(table.names or ()) if name == one.name][:1]
-    kept = [place_of(table, name) for name in options.keep]
+        ids += [index for index, name in enumerate(table.names or ()) if name == one.name][:1]
+    kept = [index_of(table, name) for name in options.keep]
     if not options.targets:
         wanted["targets"] = wanted["weights"] = ()
     every = [one for columns in wanted.values() for one in columns]

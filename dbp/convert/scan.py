@@ -51,10 +51,10 @@ class NameScan(TextScan):
             elif len(self._seen) < MOST_NAMES:
                 self._seen.add(name)
 
-    def notes(self, name: str, place: str) -> list[str]:  # noqa: ARG002  # as KeptScan
-        """Return what the user should know of a column of this name, a line each; `place` is what lines are called."""
+    def notes(self, name: str, row_word: str) -> list[str]:  # noqa: ARG002  # as KeptScan
+        """Return notes for the user on a column of this name, a line each; `row_word` is what a line is called."""
         return [
-            f"names of examples: {self._counts[what]:,} {what}, the first in {place} {line}"
+            f"names of examples: {self._counts[what]:,} {what}, the first in {row_word} {line}"
             + f": {name!r}" * bool(name)
             for what, (line, name) in self._first.items()
         ]

@@ -18,7 +18,7 @@ from dbp.convert.content import Content
 from dbp.convert.encoding import Plan, encode_column, encoded_blocks, state_of
 from dbp.convert.kept import KeptScan, check_kept, kept_names
 from dbp.convert.progress import with_progress
-from dbp.convert.roles import KEPT, Roles, Table, TableOptions, chosen_columns, used_places
+from dbp.convert.roles import KEPT, Roles, Table, TableOptions, chosen_columns, used_columns
 from dbp.convert.scan import NUMBERS, WORDS, ColumnScan, NameScan, TextScan
 from dbp.data.meaning import listed
 from dbp.data.row_names import IDS
@@ -50,10 +50,10 @@ def from_table(table: Table, options: TableOptions) -> Content:
         coding = _with_medians(table, options, roles, coding)
     if not (count := complete if drops else rows):
         raise UserError(f"{table.path}: in every row a value is missing, so that --missing drop leaves none")
-    texts = {place: scan for place, scan in scans.items() if isinstance(scan, TextScan)}
-    widths = [texts[place].width for place in roles[IDS]]
-    kept = {place: scan.dtype for place, scan in scans.items() if isinstance(scan, KeptScan)}
-    kept_types = {name: kept[place] for name, place in kept_names(table, roles).items()}
+    texts = {index: scan for index, scan in scans.items() if isinstance(scan, TextScan)}
+    widths = [texts[index].width for index in roles[IDS]]
+    kept = {index: scan.dtype for index, scan in scans.items() if isinstance(scan, KeptScan)}
+    kept_types = {name: kept[index] for name, index in kept_names(table, roles).items()}
     plan = Plan(
         table, options, roles, coding, state, _is_whole(roles, coding, scans), max(widths, default=1), kept_types
     )
@@ -68,11 +68,11 @@ def from_table(table: Table, options: TableOptions) -> Content:
 def _scanned(table: Table, options: TableOptions, roles: Roles) -> tuple[Scans, int, int]:
     """Return what is known of the columns, and the number of rows, and of those in which no value is missing."""
     chooser = Chooser(table, options, roles)
-    scans = {place: chooser.scan(place) for place in used_places(roles)}
+    scans = {index: chooser.scan(index) for index in used_columns(roles)}
     rows = complete = 0
     blocks = table.blocks(list(scans))
     for block in with_progress(blocks, lambda block: len(block.lines), f"reading {table.path.name}"):
-        empty = [scan.add(block.lines, block.columns[place]) for place, scan in scans.items()]
+        empty = [scan.add(block.lines, block.columns[index]) for index, scan in scans.items()]
         rows += len(block.lines)
         found = [one for one in empty if one is not None]
         complete += len(block.lines) - (int(np.logical_or.reduce(found).sum()) if found else 0)
@@ -81,7 +81,7 @@ def _scanned(table: Table, options: TableOptions, roles: Roles) -> tuple[Scans, 
 
 def _coding(table: Table, options: TableOptions, roles: Roles, scans: Scans) -> TableCoding:
     if options.like is not None:
-        found = {role: options.like.columns.get(role, ())[: len(places)] for role, places in roles.items()}
+        found = {role: options.like.columns.get(role, ())[: len(indices)] for role, indices in roles.items()}
         if roles[IDS]:
             name = None if table.names is None else table.names[roles[IDS][0]]
             found[IDS] = (ColumnCoding(name, roles[IDS][0], TEXTS),)
@@ -93,12 +93,12 @@ def _coding(table: Table, options: TableOptions, roles: Roles, scans: Scans) -> 
     else:
         chooser = Chooser(table, options, roles)
         columns = {
-            role: [chooser.coding(place, scans[place]) for place in places]
-            for role, places in roles.items()
+            role: [chooser.coding(index, scans[index]) for index in indices]
+            for role, indices in roles.items()
             if role != KEPT
         }
         columns = {
-            role: [replace(c, mean=mean_of(c, scans[place])) for c, place in zip(cs, roles[role], strict=True)]
+            role: [replace(c, mean=mean_of(c, scans[index])) for c, index in zip(cs, roles[role], strict=True)]
             for role, cs in columns.items()
         }
         columns["inputs"] = [_with_rule(one, options) for one in columns["inputs"]]
@@ -127,11 +127,11 @@ def _check_missing(table: Table, options: TableOptions, coding: TableCoding, rol
     """Raise UserError if values are missing for which nothing stands."""
     for role, columns in coding.columns.items():
         pairs = list(zip(columns, roles[role], strict=True))
-        lost = [(one.label, scans[place]) for one, place in pairs if scans[place].missing and one.fill is None]
+        lost = [(one.label, scans[index]) for one, index in pairs if scans[index].missing and one.fill is None]
         if not lost:
             continue
         first, total = min(scan.first_missing for _, scan in lost), sum(scan.missing for _, scan in lost)
-        where = f"{table.path}, {table.place} {first}"
+        where = f"{table.path}, {table.row_word} {first}"
         if role != "inputs":
             more = f" (and {total - 1:,} more)" if total > 1 else ""
             what = {"targets": "target", "weights": "weight"}[role]
@@ -148,7 +148,7 @@ def _check_missing(table: Table, options: TableOptions, coding: TableCoding, rol
 def _with_medians(table: Table, options: TableOptions, roles: Roles, coding: TableCoding) -> TableCoding:
     """Return the coding with the medians of all inputs that are numbers, found for some columns at a time."""
     inputs = list(coding.columns["inputs"])
-    numeric = [(i, place) for i, place in enumerate(roles["inputs"]) if inputs[i].kind != WORDS]
+    numeric = [(i, index) for i, index in enumerate(roles["inputs"]) if inputs[i].kind != WORDS]
     rows = sum(len(block.lines) for block in table.blocks(roles["inputs"][:1]))
     check_fits_memory(8 * rows, f"{table.path}: a column of {rows:,} numbers")
     most = max(1, MEDIAN_BYTES // (8 * rows))
@@ -156,9 +156,9 @@ def _with_medians(table: Table, options: TableOptions, roles: Roles, coding: Tab
         group = numeric[start : start + most]
         values = np.empty((len(group), rows))
         done = 0
-        for block in table.blocks([place for _, place in group]):
-            for row, (i, place) in enumerate(group):
-                coded = encode_column(table, inputs[i], block, place, options)
+        for block in table.blocks([index for _, index in group]):
+            for row, (i, index) in enumerate(group):
+                coded = encode_column(table, inputs[i], block, index, options)
                 values[row, done : done + len(coded)] = coded[:, 0]
             done += len(block.lines)
         for row, (i, _) in enumerate(group):
@@ -196,13 +196,13 @@ def _notes(
 ) -> list[str]:
     """Return what the user should know of the coding, a line each."""
     notes = [one.note for role in ("inputs", "targets") for one in coding.columns.get(role, ()) if one.note]
-    for one, place in zip(coding.columns["inputs"], roles["inputs"], strict=True):
-        if one.fill is not None and scans[place].missing:
+    for one, index in zip(coding.columns["inputs"], roles["inputs"], strict=True):
+        if one.fill is not None and scans[index].missing:
             filled = "zeros" if one.kind == WORDS else f"{one.fill:.6g}"
-            notes.append(f"{one.label}: {scans[place].missing:,} missing, filled with {filled}")
-    for place, scan in scans.items():
+            notes.append(f"{one.label}: {scans[index].missing:,} missing, filled with {filled}")
+    for index, scan in scans.items():
         if isinstance(scan, (NameScan, KeptScan)):
-            notes += scan.notes("" if table.names is None else table.names[place], table.place)
+            notes += scan.notes("" if table.names is None else table.names[index], table.row_word)
     for one in coding.columns.get("targets", ()):
         if one.kind == CLASSES and len(one.words) == 1 and options.like is None:
             notes.append(
@@ -211,7 +211,7 @@ def _notes(
     if dropped:
         notes.append(f"{count_text(dropped, 'row')} left out, as a value is missing")
     if options.like is not None and table.names is not None:
-        used = used_places(roles)
-        if rest := [name for place, name in enumerate(table.names) if place not in used]:
+        used = used_columns(roles)
+        if rest := [name for index, name in enumerate(table.names) if index not in used]:
             notes.append(f"left out, as {options.like_name} does not have them: {listed(rest)}")
     return notes

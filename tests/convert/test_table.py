@@ -242,7 +242,7 @@ def test_another_table_names_each_column_once(tmp_path):
     assert (found.inputs.tolist(), found.targets.tolist()) == ([[3]], [4])
 
 
-def test_tables_without_names_are_alike_by_place(tmp_path):
+def test_tables_without_names_are_alike_by_index(tmp_path):
     again = like(tmp_path, "u,1,2\nv,3,4\n", targets=["0"])
     assert convert(tmp_path, "v,5,6\n", **again)[0].targets.tolist() == [1]
     assert convert(tmp_path, "5,6\n", **again, targets=())[0].inputs.tolist() == [[5, 6]]
