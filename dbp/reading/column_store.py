@@ -71,7 +71,7 @@ class ColumnStore:
     Args:
         form: of the column.
         elements: (elements, ...), the memory.
-        in_slots: False if all units lie one after the other, each at its own place.
+        in_slots: False if all units lie one after the other, each at its own offset.
     """
 
     def __init__(self, form: StoredForm, elements: Array, in_slots: bool):
@@ -84,7 +84,7 @@ class ColumnStore:
         return self._elements[self._starts[unit] + shift : self._starts[unit + 1] + shift]
 
     def _shift(self, units: Any, slots: Any) -> Any:
-        """Return the distance from the number of an element of a unit to its place."""
+        """Return the distance from the number of an element of a unit to its index in memory."""
         return slots * self._of_slot - self._starts[units] if self._of_slot else 0
 
     def take(self, rows: Array, units: Array, slots: Array) -> Array:
@@ -94,19 +94,19 @@ class ColumnStore:
             return np.asarray(self._elements[rows + shift])
         return self._ragged.padded(rows, self._ragged.offsets[rows] + shift, self._elements.__getitem__)
 
-    def collect(self, rows: Array, places: Array, unit: int, slot: int) -> None:
-        """Copy rows of a unit in a slot to places of single rows, which take up the memory from its beginning on."""
+    def collect(self, rows: Array, indices: Array, unit: int, slot: int) -> None:
+        """Copy rows of a unit in a slot to the slots of single rows, which take up the memory from its beginning on."""
         shift = self._shift(unit, slot)
         if self._ragged is None:
-            self._elements[places] = self._elements[rows + shift]
+            self._elements[indices] = self._elements[rows + shift]
             return
         begins, lengths = self._ragged.offsets[rows] + shift, self._ragged.lengths_of(rows)
-        for begin, place, length in zip(begins.tolist(), places.tolist(), lengths.tolist(), strict=True):
-            at = place * self._of_row
+        for begin, index, length in zip(begins.tolist(), indices.tolist(), lengths.tolist(), strict=True):
+            at = index * self._of_row
             self._elements[at : at + length] = self._elements[begin : begin + length]
 
-    def take_collected(self, rows: Array, places: Array) -> Array:
-        """Return a copy of rows that were collected at these places."""
+    def take_collected(self, rows: Array, indices: Array) -> Array:
+        """Return a copy of rows that were collected at these indices."""
         if self._ragged is None:
-            return np.asarray(self._elements[places])
-        return self._ragged.padded(rows, places * self._of_row, self._elements.__getitem__)
+            return np.asarray(self._elements[indices])
+        return self._ragged.padded(rows, indices * self._of_row, self._elements.__getitem__)

@@ -16,12 +16,12 @@ import numpy as np
 from dbp.reading.order import READ_AHEAD, ChunkOrder
 from dbp.types import Array
 
-NO_PLACE = -1  # of a unit that has no slot
+NO_LOAD = -1  # of a unit that has no slot
 RowsOfWhole = Callable[[Array], Array]  # returns the rows of the whole data set, given those of the training examples
 
 
 class CollectedRows:
-    """The rows at some positions, with their places in memory: those of the positions, counted from the first.
+    """The rows at some positions, with their indices in memory: the positions, counted from the first.
 
     Args:
         order: of the epoch.
@@ -36,19 +36,19 @@ class CollectedRows:
 
     @cached_property
     def _sorted(self) -> tuple[Array, Array]:
-        """Return the rows in ascending order, and the place of each."""
+        """Return the rows in ascending order, and the index of each."""
         rows = np.empty(len(self._positions), np.int64)
         for at in range(0, len(rows), READ_AHEAD):
             inside = self._positions[at : at + READ_AHEAD]
             rows[at : at + READ_AHEAD] = self._rows_of_whole(self._order(np.arange(inside.start, inside.stop)))
-        places = np.argsort(rows)
-        return rows[places], places
+        indices = np.argsort(rows)
+        return rows[indices], indices
 
     def between(self, first: int, stop: int) -> tuple[Array, Array]:
-        """Return the rows from one to before another, in ascending order, and their places."""
-        rows, places = self._sorted
+        """Return the rows from one to before another, in ascending order, and their indices."""
+        rows, indices = self._sorted
         inside = slice(*np.searchsorted(rows, [first, stop]))
-        return rows[inside], places[inside]
+        return rows[inside], indices[inside]
 
 
 class BatchRows:
@@ -99,7 +99,7 @@ class EpochLoads:
 
     Attributes:
         parts: of the first part of the window of each unit, the number.
-        places: the place of each unit among the loads; NO_PLACE where its window is too large for the slots.
+        load_of_unit: the number of the load of each unit; NO_LOAD where its window is too large for the slots.
         reads: how often each unit of a window is read.
 
     Args:
@@ -128,10 +128,10 @@ class EpochLoads:
         self.units = in_order[np.arange(self.starts[-1]) + np.repeat(first_units, loads)]
         self.left_out = int((~is_loaded).sum())  # number of windows
         self._windows = windows
-        self.parts, self.places = np.zeros(units, np.int64), np.full(units, NO_PLACE)
+        self.parts, self.load_of_unit = np.zeros(units, np.int64), np.full(units, NO_LOAD)
         self.parts[in_order] = np.repeat(first_parts, counts)
         kept = np.repeat(self._fits[windows], loads)
-        self.places[self.units[kept]] = np.flatnonzero(kept)
+        self.load_of_unit[self.units[kept]] = np.flatnonzero(kept)
 
     def part_of(self, positions: Array | int) -> Array:
         """Return the parts that positions lie in."""

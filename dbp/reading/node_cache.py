@@ -180,13 +180,13 @@ class NodeCache:
                 into[name][...] = values
 
     def collect(self, unit: int, wanted: CollectedRows) -> None:
-        """Copy the rows of a unit that are wanted to their places, by way of this rank's own slot."""
+        """Copy the rows of a unit that are wanted to their indices, by way of this rank's own slot."""
         first, stop = (int(row) for row in self.plan.borders[unit : unit + 2])
-        rows, places = wanted.between(first, stop)
+        rows, indices = wanted.between(first, stop)
         if len(rows):
             self._read(unit, self._own_slot)
             for store in self._stores.values():
-                store.collect(rows, places, unit, self._own_slot)
+                store.collect(rows, indices, unit, self._own_slot)
         self._node.memory_barrier()
 
     def are_ready(self, units: Array, numbers: Array) -> bool:
@@ -214,9 +214,9 @@ class NodeCache:
         slots = numbers % self.plan.slots
         return self._examples(rows, {name: store.take(rows, units, slots) for name, store in self._stores.items()})
 
-    def take_collected(self, rows: Array, places: Array) -> Examples:
-        """Return a copy of rows that are collected at these places."""
-        return self._examples(rows, {name: s.take_collected(rows, places) for name, s in self._stores.items()})
+    def take_collected(self, rows: Array, indices: Array) -> Examples:
+        """Return a copy of rows that are collected at these indices."""
+        return self._examples(rows, {name: s.take_collected(rows, indices) for name, s in self._stores.items()})
 
     def take_before_use(self, rows: Array, unit: int, number: int | None) -> Examples:
         """Return a copy of rows of a unit before the slots are used in turn; other ranks may do the same.

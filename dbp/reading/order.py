@@ -112,7 +112,7 @@ class ChunkOrder(RowOrder):
         self._units = Order(len(sizes), seed, CHUNKS, epoch)(np.arange(len(sizes)))
         sizes = sizes[self._units]
         self._ends = np.cumsum(sizes)  # of each unit, in order, counted in rows
-        self._shifts = borders[self._units] - (self._ends - sizes)  # from places in the order of units to rows
+        self._shifts = borders[self._units] - (self._ends - sizes)  # from positions in the order of units to rows
         self._last_units = _last_units(self._ends, max(1, window))
         self.window_borders = np.concatenate([[0], self._ends[self._last_units]])
 
@@ -144,14 +144,14 @@ class ChunkOrder(RowOrder):
 
     def __call__(self, positions: Indices) -> Indices:
         """Return the rows at some positions, as int64."""
-        places = np.array(positions, np.int64)
-        windows = self.window_of(places)
+        shuffled = np.array(positions, np.int64)
+        windows = self.window_of(shuffled)
         for window in np.flatnonzero(np.bincount(windows.ravel())).tolist():
             inside = np.flatnonzero(windows == window)
             span = self.positions_in(window)
             order = Order(len(span), self._seed, ROWS, self._epoch, window)
-            places[inside] = span.start + order(places[inside] - span.start)
-        rows: Indices = places + self._shifts[np.searchsorted(self._ends, places, side="right")]
+            shuffled[inside] = span.start + order(shuffled[inside] - span.start)
+        rows: Indices = shuffled + self._shifts[np.searchsorted(self._ends, shuffled, side="right")]
         return rows
 
 

@@ -22,7 +22,7 @@ from dbp.data import Dataset, Examples
 from dbp.data.dataset import Rows, example_form, paths_of, pieces_of
 from dbp.errors import NOT_FINISHED, UserError
 from dbp.parallel import Communicator, Stage
-from dbp.reading.epoch_loads import NO_PLACE, BatchRows, EpochLoads, Load, RowsOfWhole
+from dbp.reading.epoch_loads import NO_LOAD, BatchRows, EpochLoads, Load, RowsOfWhole
 from dbp.reading.node_cache import NodeCache
 from dbp.reading.order import ChunkOrder, RowOrder
 from dbp.types import Array
@@ -136,9 +136,9 @@ class ReadAhead:
         assert self._epoch is not None
         cache, epoch = self._cache, self._epoch[1]
         units = cache.units_of(rows)
-        parts, places = epoch.parts[units], epoch.places[units]
+        parts, loads = epoch.parts[units], epoch.load_of_unit[units]
         positions = np.zeros(0, np.int64)
-        if (places == NO_PLACE).any():  # their windows may have several parts
+        if (loads == NO_LOAD).any():  # their windows may have several parts
             if (found := of_batch.positions_of(rows)) is None:
                 return self._data.read(rows)
             positions, parts = found, epoch.part_of(found)
@@ -148,9 +148,9 @@ class ReadAhead:
             if epoch.is_collected(part):
                 self._wait_until(lambda: cache.are_collected(self._first + int(epoch.starts[part + 1])))
                 return cache.take_collected(rows[inside], positions[inside] - epoch.positions[part])
-            if places[inside[0]] == NO_PLACE:
+            if loads[inside[0]] == NO_LOAD:
                 return self._data.read(rows[inside])
-            numbers = self._first + places[inside]
+            numbers = self._first + loads[inside]
             self._await(units[inside], numbers)
             return cache.take(rows[inside], units[inside], numbers)
 
@@ -280,11 +280,11 @@ def _by_key(keys: Array, read: Callable[[int, Array], Examples]) -> Examples:
 
     Args:
         keys: of each row.
-        read: returns some of the rows, given their key and their places among the rows.
+        read: returns some of the rows, given their key and their indices among the rows.
     """
     order = np.argsort(keys, kind="stable")
-    places = np.split(order, np.flatnonzero(np.diff(keys[order])) + 1)
-    taken = [read(int(keys[inside[0]]), inside) for inside in places]
+    indices = np.split(order, np.flatnonzero(np.diff(keys[order])) + 1)
+    taken = [read(int(keys[inside[0]]), inside) for inside in indices]
     if len(taken) == 1:  # as a rule
         return taken[0]
     joined = {}
@@ -292,7 +292,7 @@ def _by_key(keys: Array, read: Callable[[int, Array], Examples]) -> Examples:
         found = [examples[name] for examples in taken]
         shape = np.max([column.shape[1:] for column in found], axis=0).tolist()  # some may have shorter rows
         joined[name] = np.zeros((len(keys), *shape), first.dtype)
-        for inside, column in zip(places, found, strict=True):
+        for inside, column in zip(indices, found, strict=True):
             into: Any = (inside, *map(slice, column.shape[1:]))
             joined[name][into] = column
     return Examples(joined)

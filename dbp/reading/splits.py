@@ -190,9 +190,9 @@ class UnitSplit:
             return self._known[unit]
 
     def _split(self, unit: int) -> tuple[Array, Array]:
-        places = np.arange(self.borders[unit + 1] - self.borders[unit])
-        held = self._how.is_held(self._starts[unit] + places, self._size)
-        inside = Order(len(places), self._seed, "validation split of a chunk", unit)(places)
+        indices = np.arange(self.borders[unit + 1] - self.borders[unit])
+        held = self._how.is_held(self._starts[unit] + indices, self._size)
+        inside = Order(len(indices), self._seed, "validation split of a chunk", unit)(indices)
         return self.borders[unit] + np.sort(inside[~held]), self.borders[unit] + np.sort(inside[held])
 
 
@@ -218,16 +218,16 @@ class UnitRows:
         assert self.borders is not None
         units = np.searchsorted(self.borders, numbers, side="right") - 1
         rows = np.empty(len(numbers), np.int64)
-        for unit, places in _places_by_value(units):
-            rows[places] = self._parts.rows(unit)[self._side][numbers[places] - self.borders[unit]]
+        for unit, indices in _indices_by_value(units):
+            rows[indices] = self._parts.rows(unit)[self._side][numbers[indices] - self.borders[unit]]
         return rows
 
 
-def _places_by_value(values: Array) -> list[tuple[int, Array]]:
-    """Return each value with its places in an array."""
+def _indices_by_value(values: Array) -> list[tuple[int, Array]]:
+    """Return each value with its indices in an array."""
     order = np.argsort(values, kind="stable")
     cuts = np.flatnonzero(np.diff(values[order])) + 1
-    return [(int(values[places[0]]), places) for places in np.split(order, cuts) if len(places)]
+    return [(int(values[indices[0]]), indices) for indices in np.split(order, cuts) if len(indices)]
 
 
 # --- rows that are marked -----------------------------------------------------------------------------
@@ -260,8 +260,8 @@ class MarkedRows:
         """Return how many marked rows there are before each of some rows."""
         blocks, inside = np.divmod(rows, BLOCK_ROWS)
         counted = self._before[blocks]
-        for place in np.flatnonzero(inside):
-            counted[place] += np.unpackbits(self._marks[blocks[place]], count=int(inside[place])).sum()
+        for index in np.flatnonzero(inside):
+            counted[index] += np.unpackbits(self._marks[blocks[index]], count=int(inside[index])).sum()
         return counted
 
     def __call__(self, numbers: Array) -> Array:
@@ -286,9 +286,9 @@ def mark(size: int, values: Array, how: Split, seed: int) -> Array:
     if how.take == GROUPS:
         return np.packbits(_held_groups(counts, how, seed)[codes])
     held = np.zeros(size, bool)
-    places = _places_by_value(codes)
+    indices = _indices_by_value(codes)
     starts = np.cumsum(counts) - counts
-    for kind, rows in places:
+    for kind, rows in indices:
         order = Order(len(rows), seed, "validation split of a class", kind)
         held[rows] = how.is_held(starts[kind] + order(np.arange(len(rows))), size)
     return np.packbits(held)

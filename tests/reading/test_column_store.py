@@ -1,4 +1,4 @@
-"""A column in memory: units in slots, each at its own place, and single rows that are collected from units."""
+"""A column in memory: units in slots, each at its own offset, and single rows that are collected from units."""
 
 from types import SimpleNamespace
 
@@ -34,7 +34,7 @@ def store_of(name, slots):
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_units_that_are_all_held_lie_at_their_own_places(name):
+def test_units_that_are_all_held_lie_at_their_own_offsets(name):
     store = store_of(name, None)
     for unit in (2, 0, 3, 1):
         fill(store, name, unit, unit)
@@ -55,12 +55,12 @@ def test_units_lie_in_any_slots(name):
 
 @pytest.mark.parametrize("name", FORMS)
 def test_rows_are_collected_from_units_one_after_the_other(name):
-    store, wanted = store_of(name, 4), np.array([8, 2, 9, 0])  # at places 0 to 3
+    store, wanted = store_of(name, 4), np.array([8, 2, 9, 0])  # at indices 0 to 3
     for unit in (3, 0, 2):
         fill(store, name, unit, 3)
         first, stop = BORDERS[unit : unit + 2]
-        places = np.flatnonzero((wanted >= first) & (wanted < stop))
-        store.collect(wanted[places], places, unit, 3)
+        indices = np.flatnonzero((wanted >= first) & (wanted < stop))
+        store.collect(wanted[indices], indices, unit, 3)
     np.testing.assert_array_equal(
         store.take_collected(wanted[[3, 1, 0]], np.array([3, 1, 0])), ROWS[name](wanted[[3, 1, 0]])
     )

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbp.reading.epoch_loads import NO_PLACE, BatchRows, CollectedRows, EpochLoads
+from dbp.reading.epoch_loads import NO_LOAD, BatchRows, CollectedRows, EpochLoads
 from dbp.reading.order import ChunkOrder
 
 SIZES = st.lists(st.integers(0, 9), min_size=1, max_size=30).filter(any)
@@ -27,18 +27,18 @@ def test_all_rows_of_a_part_come_from_the_loads_of_the_part(sizes, window, slots
         assert epoch.start_of(start) == inside.start
         if epoch.is_collected(part):
             assert stop - start <= collected
-            assert (epoch.places[units] == NO_PLACE).all()
+            assert (epoch.load_of_unit[units] == NO_LOAD).all()
             found = {}
             for load in loads[inside.start : inside.stop]:
                 assert load.needs == 100 + inside.start
-                some, places = load.wanted.between(borders[load.unit], borders[load.unit + 1])
-                found.update(zip(places.tolist(), some.tolist(), strict=True))
-            assert [found[place] for place in range(stop - start)] == rows[start:stop].tolist()
+                some, indices = load.wanted.between(borders[load.unit], borders[load.unit + 1])
+                found.update(zip(indices.tolist(), some.tolist(), strict=True))
+            assert [found[index] for index in range(stop - start)] == rows[start:stop].tolist()
         elif inside:
             assert set(units.tolist()) == {load.unit for load in loads[inside.start : inside.stop]}
             assert len(inside) <= slots
             assert all(loads[number].wanted is None for number in inside)
-            assert [epoch.places[loads[number].unit] for number in inside] == list(inside)
+            assert [epoch.load_of_unit[loads[number].unit] for number in inside] == list(inside)
         else:
             assert collected == 0
     assert epoch.left_out == (0 if collected else (order.unit_counts > slots).sum())
@@ -57,9 +57,9 @@ def test_what_lies_in_memory_of_collected_rows_is_awaited():
 def test_collected_rows_are_those_of_the_whole_data_set():
     order = ChunkOrder(np.arange(0, 31, 10), 30, 0, 0)
     wanted = CollectedRows(order, range(5, 17), lambda rows: 2 * rows)
-    rows, places = wanted.between(0, 60)
+    rows, indices = wanted.between(0, 60)
     assert rows.tolist() == sorted(rows.tolist())
-    np.testing.assert_array_equal(rows, 2 * order(5 + places))
+    np.testing.assert_array_equal(rows, 2 * order(5 + indices))
     assert [len(some) for some in wanted.between(60, 99)] == [0, 0]
 
 
