@@ -48,7 +48,7 @@ class SparseFile(io.RawIOBase):
         return len(view)
 
     def _parts(self, view: memoryview) -> Iterator[tuple[int, slice, memoryview]]:
-        """Yield the parts of a buffer that lie in one page each, with page and place; move the position past them."""
+        """Yield the parts of a buffer that lie in one page each, with page and offset; move the position past them."""
         done = 0
         while done < len(view):
             number, first = divmod(self._position, PAGE_BYTES)

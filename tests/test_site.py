@@ -112,8 +112,8 @@ def test_the_page_on_derivatives_names_every_primitive_of_the_package():
     hidden |= {
         "OtherParts",
         "channel_moments",
-        "gru_by_place",
-        "lstm_by_place",
+        "gru_by_position",
+        "lstm_by_position",
         "owner",
         "Plan",
         "pullback",

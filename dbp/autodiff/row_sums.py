@@ -15,8 +15,8 @@ def added_by_row(numbers: Array, values: Array) -> tuple[Array, Array]:
     The bits of a row depend on its own values alone, and on their order.
 
     Args:
-        numbers: of rows, not negative, (places,); a row may come several times.
-        values: of each place, (places, ...).
+        numbers: of rows, not negative, (values,); a row may come several times.
+        values: one for each of the numbers, (values, ...).
     """
     order = np.argsort(numbers, kind="stable")
     in_order = numbers[order]
@@ -29,9 +29,9 @@ def added_by_row(numbers: Array, values: Array) -> tuple[Array, Array]:
     for i in np.flatnonzero(often):
         sums[i] = np.add.reduce(values[order[starts[i] : starts[i] + counts[i]]], axis=0)
     waiting = np.flatnonzero(~often & (counts > 1))
-    for place in range(1, MOST_ROUNDS):
+    for turn in range(1, MOST_ROUNDS):
         if not len(waiting):
             break
-        sums[waiting] += values[order[starts[waiting] + place]]
-        waiting = waiting[counts[waiting] > place + 1]
+        sums[waiting] += values[order[starts[waiting] + turn]]
+        waiting = waiting[counts[waiting] > turn + 1]
     return in_order[starts], np.add(sums, 0, out=sums)  # -0.0 becomes 0.0, as in a sum that begins with zeros

@@ -210,7 +210,7 @@ def _opened(path: Path, file: BinaryIO, structure: h5py.File) -> Opened:
     if not all(isinstance(text, str) for text in texts):
         raise DataError("is not made by dbp: its contents, config and meaning are not texts")
     entries = {name: _entry_in_list(name, description) for name, description in json.loads(contents).items()}
-    _check_places(entries.values(), size, sum(map(len, texts)))
+    _check_offsets(entries.values(), size, sum(map(len, texts)))
     digest = digest_of_structure(file, entries.values())
     file.seek(0)
     if file.read(SEAL_BYTES) != seal_of(digest):
@@ -218,7 +218,7 @@ def _opened(path: Path, file: BinaryIO, structure: h5py.File) -> Opened:
     return Opened(path, config, meaning, progress, provenance, entries, digest, file)
 
 
-def _check_places(entries: Collection[Entry], size: int, texts: int) -> None:
+def _check_offsets(entries: Collection[Entry], size: int, texts: int) -> None:
     """Raise DataError unless all arrays lie in the file, none over another, and leave no more than its structure.
 
     Args:

@@ -119,11 +119,11 @@ def check_not_in_folder(path: Path, folder: Path) -> None:
 def _resolve(table: Table, folder: Path) -> None:
     """Make the paths in a table relative to the current folder instead of the config's."""
     for *sections, name in FILES:
-        place: Any = table
+        entry: Any = table
         for section in sections:
-            place = place.get(section) if isinstance(place, dict) else None
-        if isinstance(place, dict) and name in place:
-            place[name] = with_paths(place[name], lambda path: str(folder / path))
+            entry = entry.get(section) if isinstance(entry, dict) else None
+        if isinstance(entry, dict) and name in entry:
+            entry[name] = with_paths(entry[name], lambda path: str(folder / path))
 
 
 def _apply(table: Table, change: str) -> None:
@@ -131,17 +131,17 @@ def _apply(table: Table, change: str) -> None:
     key, equals, text = change.partition("=")
     if not equals or not key.strip():
         raise UserError(f"--set takes key=value, but got {brief(change)}")
-    place: Any = table
+    entry: Any = table
     *path, last = key.strip().split(".")
     if len(path) > MAX_CONFIG_DEPTH:
         raise UserError(f"--set {brief(key)} is nested more than {MAX_CONFIG_DEPTH} deep")
     for part in path:
-        place = _enter(place, part, key, path[0] in NAMED_ALONE and part != "kind")
-    if isinstance(place, list):
-        _item(place, last, key)
-        place[int(last)] = _value(key, text)
-    elif isinstance(place, dict):
-        place[last] = _value(key, text)
+        entry = _enter(entry, part, key, path[0] in NAMED_ALONE and part != "kind")
+    if isinstance(entry, list):
+        _item(entry, last, key)
+        entry[int(last)] = _value(key, text)
+    elif isinstance(entry, dict):
+        entry[last] = _value(key, text)
     else:
         raise UserError(f"--set {brief(key)}: {brief('.'.join(path))} is a value, not a table")
 
@@ -157,20 +157,20 @@ def _value(key: str, text: str) -> Any:
     return table["value"]
 
 
-def _enter(place: Any, part: str, key: str, may_be_name: bool) -> Any:
-    """Return the place of a part of a key; one that is not there yet, or a name without settings, becomes a table."""
-    if isinstance(place, dict) and part not in place:
-        place[part] = {}
-    inside = _item(place, part, key)
+def _enter(entry: Any, part: str, key: str, may_be_name: bool) -> Any:
+    """Return the entry of a part of a key; one that is not there yet, or a name without settings, becomes a table."""
+    if isinstance(entry, dict) and part not in entry:
+        entry[part] = {}
+    inside = _item(entry, part, key)
     if may_be_name and isinstance(inside, str):
-        inside = place[part if isinstance(place, dict) else int(part)] = {"kind": inside}
+        inside = entry[part if isinstance(entry, dict) else int(part)] = {"kind": inside}
     return inside
 
 
-def _item(place: Any, part: str, key: str) -> Any:
-    if isinstance(place, dict):
-        return place[part]
-    if isinstance(place, list) and is_digits(part) and int(part) < len(place):
-        return place[int(part)]
-    has = f"has {len(place)} entries, from 0" if isinstance(place, list) else "is a value"
+def _item(entry: Any, part: str, key: str) -> Any:
+    if isinstance(entry, dict):
+        return entry[part]
+    if isinstance(entry, list) and is_digits(part) and int(part) < len(entry):
+        return entry[int(part)]
+    has = f"has {len(entry)} entries, from 0" if isinstance(entry, list) else "is a value"
     raise UserError(f"--set {brief(key)}: there is no {brief(part)}: what stands there {has}")

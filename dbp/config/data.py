@@ -49,8 +49,8 @@ class Data:
         targets: name of the targets in the files, likewise.
         weights: name of the example weights in the files; by default "weights", if there are any. A table has those of
             each target by its name; a target that it leaves out has weight 1.
-        mask: name of the mask in the HDF5 files, 1 or 0 for each place of the inputs; by default all places hold data.
-            A table has those of each input by its name.
+        mask: name of the mask in the HDF5 files, 1 or 0 for each position of the inputs; by default all positions hold
+            data. A table has those of each input by its name.
         offsets: name of the offsets in the HDF5 files, by which inputs are cut into rows of unequal length, and targets
             and weights that have as many values.
         scale: factor on the inputs: a number, or one for each along the last axis; by default their attribute "scale".

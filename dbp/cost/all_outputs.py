@@ -39,7 +39,7 @@ class AllOutputs:
         """Raise UserError if the outputs of a data set do not fit in this machine's memory; collective.
 
         Args:
-            outputs: their number, over all examples and places.
+            outputs: their number, over all examples and positions.
             itemsize: of each, in bytes.
         """
         name = next(iter(self._rankings[0].columns))

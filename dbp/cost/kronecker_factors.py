@@ -141,7 +141,7 @@ class KroneckerFactors:
         self.total, self.finite = total.vector, total.finite
 
     def _add(self, call: Recorded, views: Mapping[str, Array], scalars: Array) -> None:
-        """Add the sums of a shard: matrices and squares to views, example weight and counts of places to scalars."""
+        """Add the sums of a shard: matrices and squares to views, example weight and counts of positions to scalars."""
         others = [call.leaves[name] for name in self._others]
         uses = [(layer, use) for layer in self.layers for use in call.uses.get(layer, ())]
         end = call.end()
@@ -190,7 +190,7 @@ class Recorded:
         shard: the examples.
         leaves: the parameters by name.
         uses: the sums with a Kronecker form.
-        masks: which of their places hold data.
+        masks: which of their positions hold data.
         example_weights: how much the examples count; None if all count alike.
     """
 

@@ -1,7 +1,7 @@
 """The weights of a model whose Fisher matrix has a Kronecker form, and the two factors of each over some examples.
 
 A weight matrix W that only takes part in sums z = a W + b has one: the block of the Fisher matrix that belongs to it is
-about A x G, with A the mean of a a^T over examples and places, and G the sum over places of d d^T, averaged over
+about A x G, with A the mean of a a^T over examples and positions, and G the sum over positions of d d^T, averaged over
 examples, d the derivative of the loss by z (Martens and Grosse 2015). A convolution is such a sum at each position of
 its window (Grosse and Martens 2016). Such sums are found in the recorded graph of a call of the model, so a function
 of the user's has them too.
@@ -156,7 +156,7 @@ def _is_transposed(node: Tensor) -> bool:
 
 
 def masks_of(call: Call) -> dict[int, Array | None]:
-    """Return which places of the neurons of a recorded call hold data, by the serial number of their tensor."""
+    """Return which positions of the neurons of a recorded call hold data, by the serial number of their tensor."""
     return {
         z.created: mask
         for path, values in call.neurons.items()
@@ -166,13 +166,13 @@ def masks_of(call: Call) -> dict[int, Array | None]:
 
 
 def add_inputs(use: Sum, has_bias: bool, weights: Array | None, mask: Array | None, matrix: Array) -> float:
-    """Add the sum of a a^T over the examples and places of a sum to a matrix; return over how many it is.
+    """Add the sum of a a^T over the examples and positions of a sum to a matrix; return over how many it is.
 
     Args:
         use: the sum.
         has_bias: whether a has a last element that is always 1.
         weights: of the examples; None if all are 1.
-        mask: which places of the sum hold data; None if all do.
+        mask: which positions of the sum hold data; None if all do.
         matrix: (inputs, inputs).
     """
     counts, total = _counts(use.z, weights, mask), 0.0
@@ -193,7 +193,7 @@ def add_inputs(use: Sum, has_bias: bool, weights: Array | None, mask: Array | No
 
 
 def _counts(z: Tensor, weights: Array | None, mask: Array | None) -> Array | None:
-    """Return how often each row of a counts, (examples x places,); None if all count once."""
+    """Return how often each row of a counts, (examples x positions,); None if all count once."""
     if weights is None and mask is None:
         return None
     counts = np.ones(z.shape[:-1], z.dtype)
@@ -207,7 +207,7 @@ def _counts(z: Tensor, weights: Array | None, mask: Array | None) -> Array | Non
 
 
 def _rows(product: Tensor, size: int) -> Iterator[Array]:
-    """Yield the rows of a, (examples x places, size), in the order of those of a product, in pieces of a few images."""
+    """Yield the rows of a, (examples x positions, size), as a product has them, in pieces of a few images."""
     assert product.primitive is not None
     x, options = array_of(product.inputs[0]), product.options.get("own", product.options)
     if "window" not in options:

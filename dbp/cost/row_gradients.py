@@ -1,7 +1,7 @@
 """The gradients of tables: by the rows that the examples of a mini-batch look up.
 
 In a training pass these rows are leaves of the graph, so that backward ends at them and never makes an array as large
-as the table. What it has found for the places of a shard is added up by row, and then over all shards.
+as the table. What it has found for the positions of a shard is added up by row, and then over all shards.
 """
 
 from __future__ import annotations
@@ -89,9 +89,9 @@ class _Lookup(NamedTuple):
     """Rows that a layer has looked up.
 
     Args:
-        numbers: of the rows, (*places).
-        mask: which of the places hold data, (examples, ...); None if all do.
-        leaf: the rows, (*places, units).
+        numbers: of the rows, (*positions).
+        mask: which of the positions hold data, (examples, ...); None if all do.
+        leaf: the rows, (*positions, units).
         gradient: memory for the gradient by them.
     """
 
@@ -100,8 +100,8 @@ class _Lookup(NamedTuple):
     leaf: Tensor
     gradient: Array
 
-    def of_places(self) -> Rows:
-        """Return the number and the gradient of each place that holds data, which are no sums by row yet."""
+    def of_positions(self) -> Rows:
+        """Return the number and the gradient of each position that holds data, which are no sums by row yet."""
         numbers, values = self.numbers.reshape(-1), self.gradient.reshape(self.numbers.size, -1)
         if self.mask is None:
             return Rows(numbers, values)
@@ -148,7 +148,7 @@ class RowLookups:
     def add_up(self) -> None:
         """Add up by row what is in the gradients, and forget these."""
         for name, table in self._tables.items():
-            places = [one.of_places() for one in self._found[name]] or [no_rows(table.shape[1], table.dtype)]
-            numbers, values = places[0] if len(places) == 1 else map(np.concatenate, zip(*places, strict=True))
+            positions = [one.of_positions() for one in self._found[name]] or [no_rows(table.shape[1], table.dtype)]
+            numbers, values = positions[0] if len(positions) == 1 else map(np.concatenate, zip(*positions, strict=True))
             self.rows.append(Rows(*added_by_row(numbers, values)))
         self._found.clear()

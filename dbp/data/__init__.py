@@ -25,11 +25,11 @@ from dbp.data.meaning import FLOATS, INTEGERS, ColumnMeaning, Meaning, meaning_d
 from dbp.data.placeholders import (
     counting_rows,
     example_masks,
-    weighted_by_places,
+    weighted_by_positions,
     without_fill,
     without_placeholders,
 )
-from dbp.data.ragged import Ragged, places_of
+from dbp.data.ragged import Ragged, positions_of
 from dbp.data.row_check import RowCheck
 from dbp.data.scaling import Numbers, Scaling, check_scale, check_shift
 from dbp.data.source import FileSource, layout_of
@@ -87,14 +87,14 @@ __all__ = [
     "meaning_of",
     "meaning_text",
     "parse_meaning",
-    "places_of",
+    "positions_of",
     "role_of",
     "same_files",
     "sample_digest",
     "scaled_inputs",
     "scalings_of",
     "stored_bytes",
-    "weighted_by_places",
+    "weighted_by_positions",
     "with_path",
     "without_fill",
     "without_placeholders",

@@ -174,7 +174,7 @@ def _offset(what: ColumnMeaning) -> Numbers:
 
 
 def _order(name: str, column: str, found: Sequence[str] | None, expected: Sequence[str] | None) -> Array | None:
-    """Return the place in the data of each element along the last axis of the training data; None for the same."""
+    """Return the index in the data of each element along the last axis of the training data; None for the same."""
     if found is None or expected is None or tuple(found) == tuple(expected):
         return None
     if sorted(found) != sorted(expected) or len(set(found)) < len(found):
@@ -214,7 +214,7 @@ class Aligned:
 
     Args:
         data: the data set.
-        orders: by column, the place of each element along its last axis where that is another.
+        orders: by column, the index of each element along its last axis where that is another.
         class_numbers: by column, the number that each class of the data has in training, or UNKNOWN, where that is
             another.
         meaning: that of the training data, but kind, scale and shift of the data set itself, in the new order.

@@ -120,10 +120,10 @@ def _note_unfiltered_ends(column: h5py.Dataset, table: ChunkTable) -> None:
             if np.array_equal(unpacked, stored):
                 continue
         lengths = [min(n, end - begin) for begin, n, end in zip(corner, table.chunk, table.shape, strict=True)]
-        place = tuple(slice(begin, begin + length) for begin, length in zip(corner, lengths, strict=True))
+        part = tuple(slice(begin, begin + length) for begin, length in zip(corner, lengths, strict=True))
         inside = tuple(slice(0, length) for length in lengths)
         found = stored.view(table.dtype).reshape(table.chunk)[inside]
         with contextlib.suppress(*HDF5_FAILURES):  # a damaged chunk, which is named when it is read
-            if column[place].tobytes() == found.tobytes():
+            if column[part].tobytes() == found.tobytes():
                 table.skipped[suspects] = ALL_FILTERS
         return

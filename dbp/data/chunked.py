@@ -45,18 +45,18 @@ class ChunkedColumn:
         order = np.argsort(units, kind="stable")
         borders = np.flatnonzero(np.diff(units[order], prepend=-1, append=-1))
         for start, stop in itertools.pairwise(borders) if len(chosen) else ():
-            places = order[start:stop]
-            self._gather(int(units[places[0]]), within[places], values, places)
+            indices = order[start:stop]
+            self._gather(int(units[indices[0]]), within[indices], values, indices)
         return values
 
-    def _gather(self, unit: int, rows: Array, values: Array, places: Array) -> None:
-        """Write some rows of a unit to some places among the values."""
+    def _gather(self, unit: int, rows: Array, values: Array, indices: Array) -> None:
+        """Write some rows of a unit to some indices among the values."""
         if self._is_kept:
-            values[places] = self._unpacked(unit)[rows]
+            values[indices] = self._unpacked(unit)[rows]
             return
         for chunk in self.table.chunks_of(unit):  # one at a time, as they may be large together
             numbers = self._numbers(chunk, unit)[chunk.inside]
-            values[:, *chunk.place[1:]][places] = numbers[rows]
+            values[:, *chunk.of_unit[1:]][indices] = numbers[rows]
 
     def _unpacked(self, unit: int) -> Array:
         """Return the rows of a unit, unpacked now or before."""
@@ -78,11 +78,11 @@ class ChunkedColumn:
         while at < rows.stop:
             unit = self.table.rows_of(at // self.table.chunk[0])
             stop = min(unit.stop, rows.stop)
-            place = into[at - rows.start : stop - rows.start]
+            target = into[at - rows.start : stop - rows.start]
             if range(at, stop) == unit:
-                self._read_unit(at // self.table.chunk[0], place)
+                self._read_unit(at // self.table.chunk[0], target)
             else:
-                place[...] = self.read(slice(at, stop))
+                target[...] = self.read(slice(at, stop))
             at = stop
 
     def _read_unit(self, unit: int, into: Array) -> None:
@@ -92,7 +92,7 @@ class ChunkedColumn:
             if is_whole and (len(into) == self.table.chunk[0] or self._is_read_in_part(chunk)):
                 self._read_chunk(chunk, unit, into)
             else:
-                into[chunk.place] = self._numbers(chunk, unit)[chunk.inside]
+                into[chunk.of_unit] = self._numbers(chunk, unit)[chunk.inside]
 
     def _numbers(self, chunk: Chunk, unit: int) -> Array:
         """Return all numbers of a chunk, those beyond the end of the column too."""

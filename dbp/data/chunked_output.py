@@ -93,8 +93,8 @@ class ChunkedOutputFile(OutputFile):
         values = np.concatenate(self._waiting[name])
         whole = len(values) if is_end else len(values) // rows * rows
         for first in range(0, whole, rows):
-            place = (self._starts[name] + first, *(0 for _ in values.shape[1:]))
-            stored.id.write_direct_chunk(place, self._packed(values[first : first + rows], rows))
+            corner = (self._starts[name] + first, *(0 for _ in values.shape[1:]))
+            stored.id.write_direct_chunk(corner, self._packed(values[first : first + rows], rows))
         self._starts[name] += whole
         self._waiting[name] = [values[whole:]]
 

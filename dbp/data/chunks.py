@@ -28,14 +28,14 @@ class Chunk(NamedTuple):
         size: its bytes in the file.
         skipped: bit i is set if it has not gone through filter i.
         inside: the part of the chunk that lies in the column.
-        place: where this part lies among the rows of its unit.
+        of_unit: where this part lies among the rows of its unit.
     """
 
     offset: int
     size: int
     skipped: int
     inside: Slices
-    place: Slices
+    of_unit: Slices
 
 
 class ChunkTable(NamedTuple):
@@ -112,10 +112,10 @@ class ChunkTable(NamedTuple):
         """Yield the chunks of a unit."""
         count = self.chunks_in_unit
         for number, corner in enumerate(itertools.product(*map(range, self.grid[1:])), unit * count):
-            inside, place = [slice(0, len(self.rows_of(unit)))], [slice(0, len(self.rows_of(unit)))]
+            inside, of_unit = [slice(0, len(self.rows_of(unit)))], [slice(0, len(self.rows_of(unit)))]
             for at, whole, chunk in zip(corner, self.shape[1:], self.chunk[1:], strict=True):
                 length = min(chunk, whole - at * chunk)
                 inside.append(slice(0, length))
-                place.append(slice(at * chunk, at * chunk + length))
+                of_unit.append(slice(at * chunk, at * chunk + length))
             offset, size, skipped = (int(array[number]) for array in (self.offsets, self.sizes, self.skipped))
-            yield Chunk(offset, size, skipped, tuple(inside), tuple(place))
+            yield Chunk(offset, size, skipped, tuple(inside), tuple(of_unit))

@@ -94,8 +94,8 @@ class RowReader(Protocol):
         ...
 
 
-class HeldPlace(NamedTuple):
-    """The place of a column that is held in memory: its numbers."""
+class HeldLocation(NamedTuple):
+    """The location of a column that is held in memory: its numbers."""
 
     values: Array
 
@@ -121,8 +121,8 @@ class HeldColumn:
         into[...] = self._values[rows.start : rows.stop]
 
 
-class MissingPlace(NamedTuple):
-    """The place of a column in which a number stands for missing ones."""
+class MissingLocation(NamedTuple):
+    """The location of a column in which a number stands for missing ones."""
 
     values: Any
     missing: float

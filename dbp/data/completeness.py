@@ -193,10 +193,10 @@ def _check_sources(column: h5py.Dataset, what: str, files: list[StoredFile], aro
     covered, warnings, firsts = h5s.create_simple(column.shape), [], []
     covered.select_none()
     for mapping in column.virtual_sources():
-        places = _cover(covered, mapping.vspace, column.shape)
-        for source in _sources(mapping, len(places)):
+        corners = _cover(covered, mapping.vspace, column.shape)
+        for source in _sources(mapping, len(corners)):
             warnings += _check_source(column, source, what, files, around)
-        firsts += places
+        firsts += corners
     _open_sources(column, what, firsts)
     missing = math.prod(column.shape) - covered.get_select_npoints()
     if missing:
@@ -207,22 +207,22 @@ def _check_sources(column: h5py.Dataset, what: str, files: list[StoredFile], aro
     return list(dict.fromkeys(warnings))
 
 
-def _open_sources(column: h5py.Dataset, what: str, places: Sequence[tuple[int, ...]]) -> None:
+def _open_sources(column: h5py.Dataset, what: str, corners: Sequence[tuple[int, ...]]) -> None:
     """Read a number of each source, which HDF5 keeps open from then on; it would fill in one that it cannot open later.
 
     Raises:
         UserError: they cannot all be open at once.
     """
-    if not places:
+    if not corners:
         return
     space = column.id.get_space()
-    space.select_elements(np.array(sorted(places), np.uint64))  # in another order HDF5 cannot read them at once
+    space.select_elements(np.array(sorted(corners), np.uint64))  # in another order HDF5 cannot read them at once
     try:
-        column.id.read(h5s.create_simple((len(places),)), space, np.empty(len(places), column.dtype))
+        column.id.read(h5s.create_simple((len(corners),)), space, np.empty(len(corners), column.dtype))
     except HDF5_FAILURES as error:
         raise UserError(
-            f"{what} is virtual, and its {len(places):,} parts cannot be open at once ({reason_of(error)}); allow more "
-            "open files (ulimit -n), or copy it into one file"
+            f"{what} is virtual, and its {len(corners):,} parts cannot be open at once ({reason_of(error)}); allow "
+            "more open files (ulimit -n), or copy it into one file"
         ) from None
 
 
@@ -240,18 +240,18 @@ def _cover(covered: Any, part: Any, shape: tuple[int, ...]) -> list[tuple[int, .
             covered.select_hyperslab(tuple(first), (1,) * len(shape), None, tuple(last - first + 1), h5s.SELECT_OR)
         return [part.get_select_bounds()[0]]
     start, stride, count, block = (list(values) for values in part.get_regular_hyperslab())
-    places = [tuple(start)]
+    corners = [tuple(start)]
     for axis, size in enumerate(shape):
         if count[axis] >= h5s.UNLIMITED:
             begins = range(start[axis], size, stride[axis])
             count[axis] = len(begins)
-            places = [(*start[:axis], begin, *start[axis + 1 :]) for begin in begins]
+            corners = [(*start[:axis], begin, *start[axis + 1 :]) for begin in begins]
         elif block[axis] >= h5s.UNLIMITED:
             block[axis] = size - start[axis]
     if min(*count, *block) <= 0:
         return []
     covered.select_hyperslab(tuple(start), tuple(count), tuple(stride), tuple(block), h5s.SELECT_OR)
-    return places
+    return corners
 
 
 def _sources(mapping: Any, blocks: int) -> list[_Source]:

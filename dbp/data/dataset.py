@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from dbp.data.meaning import ColumnMeaning, Meaning, check_names, kind_of, texts
-from dbp.data.ragged import Ragged, as_mask, check_places, unmasked, with_masks
+from dbp.data.ragged import Ragged, as_mask, check_positions, unmasked, with_masks
 from dbp.data.scaling import Numbers, Scaling, stated_for
 from dbp.errors import UserError, remedy, unknown
 from dbp.files import machine_memory
@@ -67,7 +67,7 @@ class Examples(Mapping[str, Array]):
 
     `inputs`, `targets`, `weights` and `mask` are the columns of a role: an array, or arrays by name if the data set
     names them. All but `inputs` are None if it has none; without weights all examples have weight 1, and without a mask
-    all places of the inputs hold data.
+    all positions of the inputs hold data.
     """
 
     def __init__(self, columns: Mapping[str, Array]):
@@ -113,7 +113,7 @@ class Examples(Mapping[str, Array]):
 
     @property
     def mask(self) -> Any:
-        """Return which places of the inputs hold data, booleans (rows, *places), if some do not."""
+        """Return which positions of the inputs hold data, booleans (rows, *positions), if some do not."""
         return self.of_role("mask")
 
     def of_target(self, name: str, masked_inputs: str | None = None) -> Examples:
@@ -121,8 +121,8 @@ class Examples(Mapping[str, Array]):
 
         Args:
             name: of the target.
-            masked_inputs: the name of the inputs whose places the target has, "" for inputs without a name; None
-                without places.
+            masked_inputs: the name of the inputs whose positions the target has, "" for inputs without a name; None
+                without positions.
         """
         target = f"targets.{name}"
         columns = {"targets": self._columns[target]}
@@ -245,7 +245,7 @@ def check_columns(name: str, columns: Mapping[str, Any]) -> None:
     for column in columns:
         if role_of(column) == "inputs":
             _check_inputs_shape(name, column, columns[column].shape)
-    check_places(name, columns)
+    check_positions(name, columns)
 
 
 def _check_owners(name: str, columns: Mapping[str, Any]) -> None:
@@ -287,7 +287,7 @@ class ArrayDataset:
         shift: what is added to the inputs then, likewise.
         target_names: the names of the elements along the last axis of the targets.
         others: columns that no model sees, by name, such as groups that a split for validation keeps together.
-        mask: which places of the inputs hold data, (examples, *places), 1 or 0; by default all do.
+        mask: which positions of the inputs hold data, (examples, *positions), 1 or 0; by default all do.
 
     Columns whose rows have unequal lengths are given as Ragged, and need no mask. Other data, such as that for
     validation, is brought into the order of these names.

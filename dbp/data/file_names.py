@@ -71,7 +71,7 @@ def expand(names: Iterable[str]) -> list[str]:
     return found
 
 
-def place_of(name: str) -> tuple[str, str]:
+def location_of(name: str) -> tuple[str, str]:
     """Return the file and the group that a name leads to, the same for all names of them."""
     return os.path.realpath(data_path(name)), "" if name.startswith(PACKAGED) else split_group(name)[1]
 
@@ -80,13 +80,13 @@ def _check_once(names: Iterable[str]) -> None:
     """Raise UserError if two names lead to the same file and group, whose examples would count twice."""
     seen: dict[tuple[str, str], str] = {}
     for name in names:
-        place = place_of(name)
-        if place in seen:
-            also = "" if seen[place] == name else f", also as {seen[place]}"
+        location = location_of(name)
+        if location in seen:
+            also = "" if seen[location] == name else f", also as {seen[location]}"
             raise UserError(
                 f"data file {name}: is named twice{also}, so that its examples would count twice; name it once"
             )
-        seen[place] = name
+        seen[location] = name
 
 
 def _matches(pattern: Path) -> list[str]:

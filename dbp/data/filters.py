@@ -26,7 +26,7 @@ FLETCHER_MODULUS = 65535
 WORDS_IN_A_ROW = 256  # of a chunk whose checksum is computed; its row sums stay small
 INFLATED_BYTES = 1 << 17  # inflated at a time: a thread that reads ahead takes little memory of its own
 READ_BYTES = INFLATED_BYTES + (1 << 12)  # read for that: enough also where packing has made them more
-Read = Callable[[int, memoryview], None]  # reads bytes of a chunk from a position in it, as many as there is place for
+Read = Callable[[int, memoryview], None]  # reads bytes of a chunk from a position in it, as many as there is room for
 ZLIBS = ("isal.isal_zlib", "zlib_ng.zlib_ng", "zlib")  # modules with the interface of zlib, the quickest first
 
 
@@ -230,7 +230,7 @@ def _unshuffle(data: Array, width: int, into: Array, at: int, size: int) -> None
         data: shuffled bytes.
         width: the bytes of a number.
         into: the bytes of the first numbers.
-        at: the place of the first of the shuffled bytes among all of them.
+        at: the index of the first of the shuffled bytes among all of them.
         size: the number of all bytes.
     """
     count, kept = size // width, len(into) // width

@@ -9,15 +9,15 @@ from typing import Any
 
 import h5py
 
-from dbp.data.columns import HeldPlace, MissingColumn, MissingPlace, RowReader
+from dbp.data.columns import HeldLocation, MissingColumn, MissingLocation, RowReader
 from dbp.data.completeness import HDF5_FAILURES, reading_hdf5, reason_of
 from dbp.data.dataset import by_name, check_columns, first_inputs, role_of
 from dbp.data.file_names import data_path, split_group
 from dbp.data.hdf5_column import HDF5Column, Stated
 from dbp.data.mapped import FileDataset, FileLayout, as_boolean, open_columns
 from dbp.data.matlab import MatlabColumn, is_matlab, is_old_matlab, turn
-from dbp.data.places import Place
-from dbp.data.ragged import Ragged, RaggedPlace
+from dbp.data.locations import Location
+from dbp.data.ragged import Ragged, RaggedLocation
 from dbp.data.row_names import RowNames, row_names
 from dbp.data.scaling import stated_for
 from dbp.errors import DataError, StorageError, UserError
@@ -95,7 +95,7 @@ class HDF5Dataset(FileDataset):
         scale: factor by which inputs are multiplied: a number, or one for each along the last axis; by default the
             attribute "scale" of the inputs, if any. Of several inputs it may be given by their names.
         shift: what is added to them then, likewise. Where either is given, the attributes of both are ignored.
-        mask: likewise of the mask, 1 or 0 for each place of the inputs; None if all hold data.
+        mask: likewise of the mask, 1 or 0 for each position of the inputs; None if all hold data.
         offsets: name in the file of the data set of offsets, by which the values of inputs are cut into rows of unequal
             length, and of targets and weights that have as many.
 
@@ -129,7 +129,7 @@ class HDF5Dataset(FileDataset):
         check_columns(name, {**found, **ragged})
         warnings += [warning for column in found.values() for warning in column.check_complete()]
         given = {at: _stated(name, at, column, scale, shift) for at, column in found.items() if role_of(at) == "inputs"}
-        places = _places(file, found, ragged)
+        locations = _locations(file, found, ragged)
         size = path.stat().st_size
         meaning = {
             at: column.meaning(at, given.get(at), warnings)
@@ -139,10 +139,10 @@ class HDF5Dataset(FileDataset):
         first = first_inputs(found)
         rows = (ragged.get(first) or found[first]).shape[0]
         self.row_names = row_names(file, _name_in(group, names[first]), rows)
-        self.layout = FileLayout(size, places, meaning, self.row_names) if len(places) == len(found) else None
+        self.layout = FileLayout(size, locations, meaning, self.row_names) if len(locations) == len(found) else None
         columns: dict[str, RowReader] = {at: as_boolean(at, column, name) for at, column in found.items()}
         columns |= {at: MissingColumn(found[at], number) for at, number in _missing(found, ragged).items()}
-        super().__init__(name, {**columns, **ragged, **open_columns(path, places)}, meaning, warnings)
+        super().__init__(name, {**columns, **ragged, **open_columns(path, locations)}, meaning, warnings)
 
 
 def _stated(name: str, at: str, column: HDF5Column, scale: Any, shift: Any) -> Stated | None:
@@ -215,16 +215,17 @@ def _missing(found: Mapping[str, HDF5Column], ragged: Mapping[str, Ragged]) -> d
     }
 
 
-def _places(
+def _locations(
     file: h5py.File, found: Mapping[str, HDF5Column], ragged: Mapping[str, Ragged]
-) -> dict[str, Place | RaggedPlace | MissingPlace | HeldPlace]:
-    """Return the positions of the columns that can be read without HDF5."""
-    places: dict[str, Place | RaggedPlace | MissingPlace | HeldPlace] = {}
+) -> dict[str, Location | RaggedLocation | MissingLocation | HeldLocation]:
+    """Return the locations of the columns that can be read without HDF5."""
+    locations: dict[str, Location | RaggedLocation | MissingLocation | HeldLocation] = {}
     missing = _missing(found, ragged)
     for at, column in found.items():
-        place = HeldPlace(ragged[at].read_values(slice(None))) if column.has_variable_length else column.place(file)
-        if place is not None:
-            places[at] = RaggedPlace(place, ragged[at].offsets) if at in ragged else place
+        is_held = column.has_variable_length
+        location = HeldLocation(ragged[at].read_values(slice(None))) if is_held else column.location(file)
+        if location is not None:
+            locations[at] = RaggedLocation(location, ragged[at].offsets) if at in ragged else location
             if at in missing:
-                places[at] = MissingPlace(place, missing[at])
-    return places
+                locations[at] = MissingLocation(location, missing[at])
+    return locations

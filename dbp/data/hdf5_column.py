@@ -12,7 +12,7 @@ from dbp.data.completeness import HDF5_FAILURES, StoredFile, check_complete, fin
 from dbp.data.dataset import Rows, role_of
 from dbp.data.meaning import FLOATS, ColumnMeaning, check_names, kind_of, texts
 from dbp.data.open_file import rows_text, runs
-from dbp.data.places import Place, place_of
+from dbp.data.locations import Location, location_of
 from dbp.data.ragged import Ragged
 from dbp.data.scaling import Numbers, check_scale, check_shift, check_width
 from dbp.errors import DataError, UserError
@@ -191,10 +191,10 @@ class HDF5Column:
             return ()
         return tuple(sorted(numbers, key=numbers.__getitem__))
 
-    def place(self, file: h5py.File) -> Place | None:
+    def location(self, file: h5py.File) -> Location | None:
         """Return where the column lies, if not only HDF5 can read it, given the file by which it was found."""
         with reading_hdf5(self.what):
-            return place_of(self._stored, file, self.what)
+            return location_of(self._stored, file, self.what)
 
     def read(self, rows: Rows) -> Array:
         """Read rows; raise DataError, naming file and rows, if they cannot be read."""

@@ -241,8 +241,8 @@ class JoinedColumn:
 
     def read_into(self, rows: range, into: Array) -> None:
         """Read consecutive rows into a contiguous array of their shape and type; other threads may read meanwhile."""
-        for part, places, inside in _consecutive(self._parts.layout.starts, rows):
-            self._parts[part][self._name].read_into(inside, into[places])
+        for part, indices, inside in _consecutive(self._parts.layout.starts, rows):
+            self._parts[part][self._name].read_into(inside, into[indices])
 
 
 class JoinedValues:
@@ -259,17 +259,17 @@ class JoinedValues:
         self._parts, self._name, self._starts = parts, name, form.values
         self.dtype, self.shape = form.dtype, (int(form.values[-1]), *form.shape[2:])
 
-    def read(self, places: Rows) -> Array:
-        """Read the values at some places; raise DataError, naming the file, if they cannot be read."""
-        count = range(*places.indices(self.shape[0])) if isinstance(places, slice) else places
+    def read(self, indices: Rows) -> Array:
+        """Read the values at some indices; raise DataError, naming the file, if they cannot be read."""
+        count = range(*indices.indices(self.shape[0])) if isinstance(indices, slice) else indices
         values = np.empty((len(count), *self.shape[1:]), self.dtype)
         for part, at, inside in _by_part(self._starts, count):
             values[at] = self._column(part).read_values(inside)
         return values
 
-    def read_into(self, places: range, into: Array) -> None:
-        """Read the values of consecutive places into an array; other threads may read meanwhile."""
-        for part, at, inside in _consecutive(self._starts, places):
+    def read_into(self, indices: range, into: Array) -> None:
+        """Read the values of consecutive indices into an array; other threads may read meanwhile."""
+        for part, at, inside in _consecutive(self._starts, indices):
             self._column(part).read_values_into(inside, into[at])
 
     def _column(self, part: int) -> Ragged:
@@ -317,12 +317,12 @@ class JoinedDataset(FileDataset):
 
     def pieces(self, rows: range) -> Iterator[tuple[str, int, slice]]:
         """Yield each file that consecutive rows lie in, as pieces_of() returns them."""
-        for part, places, inside in _consecutive(self.joined.starts, rows):
-            yield self.joined.files[part], inside.start, places
+        for part, indices, inside in _consecutive(self.joined.starts, rows):
+            yield self.joined.files[part], inside.start, indices
 
 
 def _consecutive(starts: Array, rows: range) -> Iterator[tuple[int, slice, range]]:
-    """Yield each file that consecutive rows lie in, with their places among the rows and their numbers in the file."""
+    """Yield each file that consecutive rows lie in, with their indices among the rows and their numbers in the file."""
     at = rows.start
     while at < rows.stop:
         part = int(np.searchsorted(starts, at, side="right")) - 1
@@ -336,21 +336,21 @@ def read_parts(parts: OpenParts, names: Sequence[str], rows: Rows) -> dict[str, 
     starts, forms = parts.layout.starts, parts.layout.columns
     count = range(*rows.indices(int(starts[-1]))) if isinstance(rows, slice) else rows
     values = {name: np.empty((len(count), *forms[name].shape[1:]), forms[name].dtype) for name in names}
-    for part, places, inside in _by_part(starts, count):
+    for part, indices, inside in _by_part(starts, count):
         for name in names:
-            values[name][places] = parts[part][name].read(inside)
+            values[name][indices] = parts[part][name].read(inside)
     return values
 
 
 def _by_part(starts: Array, rows: range | Array) -> Iterator[tuple[int, Rows, Rows]]:
-    """Yield each file that rows lie in, with their places among the rows and their numbers in the file."""
+    """Yield each file that rows lie in, with their indices among the rows and their numbers in the file."""
     if isinstance(rows, range):
         yield from (
-            (part, places, slice(inside.start, inside.stop)) for part, places, inside in _consecutive(starts, rows)
+            (part, indices, slice(inside.start, inside.stop)) for part, indices, inside in _consecutive(starts, rows)
         )
         return
     found = np.searchsorted(starts, rows, side="right") - 1
     order = np.argsort(found, kind="stable")
-    for places in np.split(order, np.flatnonzero(np.diff(found[order])) + 1) if len(rows) else ():
-        part = int(found[places[0]])
-        yield part, places, rows[places] - starts[part]
+    for indices in np.split(order, np.flatnonzero(np.diff(found[order])) + 1) if len(rows) else ():
+        part = int(found[indices[0]])
+        yield part, indices, rows[indices] - starts[part]

@@ -15,10 +15,10 @@ from dbp.data.columns import Column
 from dbp.data.completeness import HDF5_FAILURES, find_linked
 from dbp.data.parts import Part, Parts
 
-Place = Column | ChunkTable | Parts
+Location = Column | ChunkTable | Parts
 
 
-def place_of(stored: h5py.Dataset, file: h5py.File, what: str) -> Place | None:
+def location_of(stored: h5py.Dataset, file: h5py.File, what: str) -> Location | None:
     """Return where a data set lies; None if it must be read through HDF5.
 
     That is so for numbers that HDF5 converts to those of NumPy, for chunks that have gone through filters that only
@@ -34,13 +34,13 @@ def place_of(stored: h5py.Dataset, file: h5py.File, what: str) -> Place | None:
     """
     if stored.is_virtual:
         return _of_sources(stored, what)
-    place = _own_place(stored, what)
-    if place is None or stored.file.filename == file.filename:
-        return place
-    return Parts(stored.dtype, stored.shape, (_part(stored, place, range(len(stored))),))
+    location = _own_location(stored, what)
+    if location is None or stored.file.filename == file.filename:
+        return location
+    return Parts(stored.dtype, stored.shape, (_part(stored, location, range(len(stored))),))
 
 
-def _own_place(stored: h5py.Dataset, what: str) -> Column | ChunkTable | None:
+def _own_location(stored: h5py.Dataset, what: str) -> Column | ChunkTable | None:
     """Return where a data set lies in its own file; None if it does not, or must be read through HDF5."""
     is_exact = stored.id.get_type().equal(h5t.py_create(stored.dtype, logical=True))
     if not is_exact or stored.is_virtual or stored.external is not None:
@@ -51,30 +51,30 @@ def _own_place(stored: h5py.Dataset, what: str) -> Column | ChunkTable | None:
     return None if offset is None or stored.file.userblock_size else Column(stored.dtype, stored.shape, offset)
 
 
-def _part(stored: h5py.Dataset, place: Column | ChunkTable, rows: range) -> Part:
+def _part(stored: h5py.Dataset, location: Column | ChunkTable, rows: range) -> Part:
     path = Path(stored.file.filename).absolute()
-    return Part(path, path.stat().st_size, place, rows.start, rows.stop)
+    return Part(path, path.stat().st_size, location, rows.start, rows.stop)
 
 
 def _of_sources(virtual: h5py.Dataset, what: str) -> Parts | None:
     """Return the parts of a virtual data set, if each of its sources shows whole rows."""
-    places: dict[int, Part] = {}
+    locations: dict[int, Part] = {}
     for mapping in virtual.virtual_sources():
         if "%" in mapping.file_name + mapping.dset_name:  # a source for each of any number of blocks
             return None
         shown = _rows_of(mapping.vspace, virtual.shape)
         part = None if shown is None else _source(virtual, mapping, len(shown), what)
-        if shown is None or part is None or shown.start in places:
+        if shown is None or part is None or shown.start in locations:
             return None
-        places[shown.start] = part
+        locations[shown.start] = part
     at = 0
-    for start in sorted(places):
+    for start in sorted(locations):
         if start != at:
             return None
-        at += places[start].rows
+        at += locations[start].rows
     if at != virtual.shape[0]:
         return None
-    return Parts(virtual.dtype, virtual.shape, tuple(places[start] for start in sorted(places)))
+    return Parts(virtual.dtype, virtual.shape, tuple(locations[start] for start in sorted(locations)))
 
 
 def _source(virtual: h5py.Dataset, mapping: Any, count: int, what: str) -> Part | None:
@@ -94,10 +94,10 @@ def _source_in(file: h5py.File, virtual: h5py.Dataset, mapping: Any, count: int,
     if not isinstance(source, h5py.Dataset) or source.dtype != virtual.dtype or source.shape[1:] != virtual.shape[1:]:
         return None
     rows = _rows_of(mapping.src_space, source.shape)
-    place = _own_place(source, f"{what}: its source {mapping.dset_name} in {file.filename}")
-    if rows is None or place is None or len(rows) != count:
+    location = _own_location(source, f"{what}: its source {mapping.dset_name} in {file.filename}")
+    if rows is None or location is None or len(rows) != count:
         return None
-    return _part(source, place, rows)
+    return _part(source, location, rows)
 
 
 def _rows_of(space: Any, shape: tuple[int, ...]) -> range | None:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from dbp.data.bus_error import bus_errors
-from dbp.data.columns import Column, HeldColumn, HeldPlace, MissingColumn, MissingPlace, RowReader
+from dbp.data.columns import Column, HeldColumn, HeldLocation, MissingColumn, MissingLocation, RowReader
 from dbp.data.dataset import Examples, Rows, first_inputs, input_shapes, role_of
 from dbp.data.file_names import data_path
 from dbp.data.meaning import Meaning
 from dbp.data.open_file import OpenFile, rows_text, runs
-from dbp.data.ragged import MaskColumn, Ragged, RaggedPlace, with_masks
+from dbp.data.ragged import MaskColumn, Ragged, RaggedLocation, with_masks
 from dbp.types import Array, Shapes
 
 if TYPE_CHECKING:
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from dbp.data.parts import Parts
     from dbp.data.row_names import JoinedRowNames, RowNames
 
-    Place = Column | ChunkTable | Parts | RaggedPlace | MissingPlace | HeldPlace
+    Location = Column | ChunkTable | Parts | RaggedLocation | MissingLocation | HeldLocation
 
 LARGE_PART = 8  # a column is large if its share of the bytes of an example is at least one in so many
 LARGE_ROW_BYTES = 1 << 16  # from this size on, plain reads of rows cost no more than a map
 
 
 class FileLayout(NamedTuple):
-    """The positions of the columns of a data set, by name."""
+    """The locations of the columns of a data set, by name."""
 
     size: int  # of the file, in bytes, by which another file of that name is recognized
-    columns: Mapping[str, Place]
+    columns: Mapping[str, Location]
     meaning: Meaning
     row_names: RowNames | None = None
 
@@ -126,10 +126,10 @@ def mapped(name: str, layout: FileLayout) -> FileDataset:
     return data
 
 
-def open_columns(path: Path, columns: Mapping[str, Place]) -> dict[str, RowReader]:
+def open_columns(path: Path, columns: Mapping[str, Location]) -> dict[str, RowReader]:
     """Return readers of columns of a file by name, which share one open file."""
     file = OpenFile(path)
-    return {name: as_boolean(name, reader_of(file, name, place), str(path)) for name, place in columns.items()}
+    return {name: as_boolean(name, reader_of(file, name, location), str(path)) for name, location in columns.items()}
 
 
 def as_boolean(name: str, column: RowReader, file: str) -> RowReader:
@@ -137,21 +137,21 @@ def as_boolean(name: str, column: RowReader, file: str) -> RowReader:
     return MaskColumn(column, file) if role_of(name) == "mask" else column
 
 
-def reader_of(file: OpenFile, name: str, place: Place) -> RowReader:
+def reader_of(file: OpenFile, name: str, location: Location) -> RowReader:
     """Return the reader of a column of an open file."""
-    if isinstance(place, RaggedPlace):
-        return Ragged(reader_of(file, name, place.values), place.offsets, name)
-    if isinstance(place, MissingPlace):
-        return MissingColumn(reader_of(file, name, place.values), place.missing)
-    if isinstance(place, HeldPlace):
-        return HeldColumn(place.values)
-    if isinstance(place, Column):
-        return MappedColumn(file, name, place)
+    if isinstance(location, RaggedLocation):
+        return Ragged(reader_of(file, name, location.values), location.offsets, name)
+    if isinstance(location, MissingLocation):
+        return MissingColumn(reader_of(file, name, location.values), location.missing)
+    if isinstance(location, HeldLocation):
+        return HeldColumn(location.values)
+    if isinstance(location, Column):
+        return MappedColumn(file, name, location)
     from dbp.data import chunked, parts  # which other data do not need
 
-    if isinstance(place, parts.Parts):
-        return parts.PartedColumn(name, place, reader_of)
-    return chunked.ChunkedColumn(file, name, place)
+    if isinstance(location, parts.Parts):
+        return parts.PartedColumn(name, location, reader_of)
+    return chunked.ChunkedColumn(file, name, location)
 
 
 class MappedColumn:
@@ -206,14 +206,14 @@ class MappedColumn:
 
     def read_into(self, rows: range, into: Array) -> None:
         """Read consecutive rows into a contiguous array of their shape and type; other threads may read meanwhile."""
-        place = into.reshape(-1).view(np.uint8).data
-        self._file.read_at(self._column.offset + rows.start * self._column.row_bytes, place, self._name, rows)
+        target = into.reshape(-1).view(np.uint8).data
+        self._file.read_at(self._column.offset + rows.start * self._column.row_bytes, target, self._name, rows)
 
     def _read_runs(self, rows: Array) -> Array:
         values = np.empty((len(rows), *self.shape[1:]), self.dtype)
         into = values.reshape(-1).view(np.uint8).data
         size = self._column.row_bytes
         for first, at, count in runs(rows) if values.size else ():
-            place = into[at * size : (at + count) * size]
-            self._file.read_at(self._column.offset + first * size, place, self._name, range(first, first + count))
+            target = into[at * size : (at + count) * size]
+            self._file.read_at(self._column.offset + first * size, target, self._name, range(first, first + count))
         return values

@@ -10,7 +10,7 @@ import numpy as np
 
 from dbp.data.completeness import reading_hdf5
 from dbp.data.hdf5_column import HDF5Column
-from dbp.data.places import Place
+from dbp.data.locations import Location
 from dbp.errors import UserError
 from dbp.files import reading_from
 from dbp.types import Array
@@ -61,7 +61,7 @@ class MatlabColumn(HDF5Column):
         chunks, rows = self._stored.chunks, self.shape[0]
         return None if chunks is None else np.append(np.arange(0, rows, chunks[::-1][self._axis]), rows)
 
-    def place(self, file: h5py.File) -> Place | None:  # noqa: ARG002
+    def location(self, file: h5py.File) -> Location | None:  # noqa: ARG002
         """Return None, as only HDF5Column reads along such an axis."""
         return None
 

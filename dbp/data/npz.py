@@ -123,7 +123,7 @@ class Archive:
             raise UserError(f"{self._what}: {name!r} must be numbers, but is of type {head.dtype}")
         return head
 
-    def place(self, name: str) -> tuple[int | None, ArrayHead]:
+    def location(self, name: str) -> tuple[int | None, ArrayHead]:
         """Return where an array begins in the file, and its head; None in place of the first if it is packed."""
         info, head = self._members[name], self._start(name)
         with self._reading():

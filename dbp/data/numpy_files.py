@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dbp.data.columns import Column, ColumnNames, HeldPlace, RowReader, plain_meaning
+from dbp.data.columns import Column, ColumnNames, HeldLocation, RowReader, plain_meaning
 from dbp.data.dataset import first_inputs, role_of
 from dbp.data.mapped import FileDataset, FileLayout, MappedColumn, open_columns
 from dbp.data.meaning import Meaning
@@ -42,16 +42,16 @@ def open_archive(path: str, names: ColumnNames, scale: Any, shift: Any) -> FileD
                 f"{path}: has no array {name!r} for the {role}; it has {', '.join(archive.names) or 'none'}: name the "
                 "right ones with data.inputs, data.targets and data.weights"
             )
-    places: dict[str, Column | HeldPlace] = {
-        role: _place(*archive.place(name)) or HeldPlace(archive.read(name)) for role, name in wanted.items()
+    locations: dict[str, Column | HeldLocation] = {
+        role: _column(*archive.location(name)) or HeldLocation(archive.read(name)) for role, name in wanted.items()
     }
-    packed = [name for role, name in wanted.items() if isinstance(places[role], HeldPlace)]
+    packed = [name for role, name in wanted.items() if isinstance(locations[role], HeldLocation)]
     warnings = (
         [f"{path}: {', '.join(packed)} are held in memory by each node; dbp convert npz spares it"] if packed else []
     )
-    columns = open_columns(Path(path), places)
+    columns = open_columns(Path(path), locations)
     found = FileDataset(path, columns, plain_meaning(path, columns, scale, shift), warnings)
-    found.layout = FileLayout(Path(path).stat().st_size, dict(places), found.meaning)
+    found.layout = FileLayout(Path(path).stat().st_size, dict(locations), found.meaning)
     return found
 
 
@@ -63,13 +63,13 @@ def open_arrays(names: ColumnNames, scale: Any, shift: Any) -> FileDataset:
         what = f"data file {path}"
         with reading_from(what):
             check_is_file(Path(path), what)
-        place = _place(0, array_head(Path(path), what))
-        if place is None:
+        location = _column(0, array_head(Path(path), what))
+        if location is None:
             raise UserError(
                 f"{what}: is in Fortran's order, in which the numbers of an example lie far apart; save it with "
                 "numpy.ascontiguousarray"
             )
-        columns[role] = MappedColumn(OpenFile(Path(path)), role, place)
+        columns[role] = MappedColumn(OpenFile(Path(path)), role, location)
     return ArrayFiles(wanted, columns, plain_meaning(wanted[first_inputs(wanted)], columns, scale, shift))
 
 
@@ -97,8 +97,8 @@ def _by_role(names: ColumnNames, file: str) -> dict[str, str]:
     return names.single(file)
 
 
-def _place(offset: int | None, head: ArrayHead) -> Column | None:
-    """Return the place of an array whose file begins at an offset; None if it must be read whole."""
+def _column(offset: int | None, head: ArrayHead) -> Column | None:
+    """Return the location of an array whose file begins at an offset; None if it must be read whole."""
     if offset is None or (head.is_fortran and len(head.shape) > 1):
         return None
     return Column(head.dtype, head.shape, offset + head.start)

@@ -198,9 +198,9 @@ class ParquetColumn:
         if len(self._names) == 1 and self._shapes[0]:
             return None
         return tuple(
-            f"{name}.{place}" if shape else name
+            f"{name}.{index}" if shape else name
             for name, shape in zip(self._names, self._shapes, strict=True)
-            for place in range(shape[0] if shape else 1)
+            for index in range(shape[0] if shape else 1)
         )
 
     def read(self, rows: Rows) -> Array:
@@ -210,9 +210,9 @@ class ParquetColumn:
         groups = np.searchsorted(borders, chosen, side="right") - 1
         values = np.empty((len(chosen), *self.shape[1:]), self.dtype)
         for group in np.unique(groups).tolist():
-            places = np.flatnonzero(groups == group)
-            is_last = isinstance(rows, slice) and int(chosen[places[-1]]) + 1 == int(borders[group + 1])
-            values[places] = self._group(group, is_last)[chosen[places] - borders[group]]
+            indices = np.flatnonzero(groups == group)
+            is_last = isinstance(rows, slice) and int(chosen[indices[-1]]) + 1 == int(borders[group + 1])
+            values[indices] = self._group(group, is_last)[chosen[indices] - borders[group]]
         return values
 
     def read_into(self, rows: range, into: Array) -> None:
@@ -266,10 +266,10 @@ class ParquetColumn:
                 break
             lengths = _lengths(array, self._source.types)
             if (wrong := lengths != width).any():
-                place = int(wrong.argmax())
+                index = int(wrong.argmax())
                 raise DataError(
-                    f"{self._source.path}: {self._role} {name!r} of example {first + place // per_row} has "
-                    f"{count_text(int(lengths[place]), 'number')} in a list, but that of example 0 has {width}; write "
+                    f"{self._source.path}: {self._role} {name!r} of example {first + index // per_row} has "
+                    f"{count_text(int(lengths[index]), 'number')} in a list, but that of example 0 has {width}; write "
                     "rows of unequal length with dbp.convert.write_blocks"
                 )
             array, per_row = array.flatten(), per_row * width

@@ -26,14 +26,14 @@ class Part(NamedTuple):
     Args:
         path: of the file.
         size: of the file, in bytes, by which another file of that name is recognized.
-        place: where the column of that file lies.
+        location: where the column of that file lies.
         first: the first of its rows that belong here.
         stop: the row behind the last of them.
     """
 
     path: Path
     size: int
-    place: Column | ChunkTable
+    location: Column | ChunkTable
     first: int
     stop: int
 
@@ -45,14 +45,16 @@ class Part(NamedTuple):
     def fits(self) -> bool:
         """Return True if this process finds the file, of the same size, and can read it."""
         return (
-            getattr(self.place, "can_be_read", True) and self.path.is_file() and self.path.stat().st_size == self.size
+            getattr(self.location, "can_be_read", True)
+            and self.path.is_file()
+            and self.path.stat().st_size == self.size
         )
 
     def borders(self, piece_rows: int) -> Array:
         """Return the first row of each unit, counted from the first row of the part; the units of one piece are cut."""
-        if isinstance(self.place, Column):
+        if isinstance(self.location, Column):
             return np.arange(0, self.rows, piece_rows)
-        inside = self.place.borders - self.first
+        inside = self.location.borders - self.first
         return np.append(0, inside[(inside > 0) & (inside < self.rows)])
 
 
@@ -73,7 +75,7 @@ class PartedColumn:
     Args:
         name: of the column, for messages.
         layout: its parts.
-        opener: returns the reader of a column, given its open file, its name for messages and its place.
+        opener: returns the reader of a column, given its open file, its name for messages and its location.
     """
 
     def __init__(self, name: str, layout: Parts, opener: Opener):
@@ -87,7 +89,7 @@ class PartedColumn:
             self._reader(number)
 
     def _borders(self) -> Array | None:
-        if all(isinstance(part.place, Column) for part in self._parts):
+        if all(isinstance(part.location, Column) for part in self._parts):
             return None
         row_bytes = self.dtype.itemsize * int(np.prod(self.shape[1:], dtype=int))
         piece_rows = max(1, PIECE_BYTES // max(1, row_bytes))
@@ -122,6 +124,6 @@ class PartedColumn:
                 while len(self._open) >= MOST_OPEN:
                     self._open.popitem(last=False)
                 part = self._parts[number]
-                self._open[number] = self._opener(OpenFile(part.path), self._name, part.place)
+                self._open[number] = self._opener(OpenFile(part.path), self._name, part.location)
             self._open.move_to_end(number)
             return self._open[number]

@@ -1,4 +1,4 @@
-"""What stands in the place of data: numbers of weight 0 and in masked places, which must count nowhere."""
+"""What stands in for data: numbers of weight 0 and in masked positions, which must count nowhere."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ ExampleMasks = Callable[[int], Any]  # from a number of examples: a mask, masks 
 def without_placeholders(examples: Examples) -> Examples:
     """Return examples with zeros for the targets whose weight is 0, and for the inputs if an example's are all 0.
 
-    Inputs are zeros in masked places too. What stands there, such as NaN or class -100, must count nowhere, but 0 times
-    infinity is not 0.
+    Inputs are zeros in masked positions too. What stands there, such as NaN or class -100, must count nowhere, but 0
+    times infinity is not 0.
     """
     if examples.count_alike:
         return examples
     examples = without_fill(examples)
     unused = {name: values == 0 for name, values in examples.items() if role_of(name) == "weights"}
-    if not any(places.any() for places in unused.values()):
+    if not any(positions.any() for positions in unused.values()):
         return examples
     columns = dict(examples)
     targets = {name: weights_for(name, unused) for name in columns if role_of(name) == "targets"}
@@ -35,14 +35,14 @@ def without_placeholders(examples: Examples) -> Examples:
                 columns[name] = columns[name].copy()
                 columns[name][rows] = 0
     for name in targets:
-        if (places := unused_targets(name, examples)) is not None:
+        if (marked := unused_targets(name, examples)) is not None:
             columns[name] = columns[name].copy()
-            columns[name][places] = 0
+            columns[name][marked] = 0
     return Examples(columns)
 
 
 def without_fill(examples: Examples) -> Examples:
-    """Return examples with zeros for the inputs in masked places."""
+    """Return examples with zeros for the inputs in masked positions."""
     masks = {name: mask for name, mask in examples.items() if role_of(name) == "mask" and not mask.all()}
     if not masks:
         return examples
@@ -55,21 +55,21 @@ def without_fill(examples: Examples) -> Examples:
     return Examples(columns)
 
 
-def weighted_by_places(examples: Examples, output_places: int) -> Examples:
-    """Return examples in which targets of masked places have weight 0.
+def weighted_by_positions(examples: Examples, output_positions: int) -> Examples:
+    """Return examples in which targets of masked positions have weight 0.
 
     Args:
         examples: as they are stored.
-        output_places: how many axes of a model's outputs are places of masked inputs; 0 for examples as they are.
+        output_positions: how many axes of a model's outputs are positions of masked inputs; 0 for examples as they are.
     """
     targets, mask, weights = examples.targets, examples.mask, examples.weights
-    if mask is None or targets is None or output_places != mask.ndim - 1 or targets.shape[: mask.ndim] != mask.shape:
+    if mask is None or targets is None or output_positions != mask.ndim - 1 or targets.shape[: mask.ndim] != mask.shape:
         return examples
     if weights is None:
         weights = np.ones(len(mask), np.float32)
     if weights.ndim == 1:
-        weights = weights.reshape(-1, *[1] * output_places)
-    if weights.shape[1 : mask.ndim] not in ((1,) * output_places, mask.shape[1:]):
+        weights = weights.reshape(-1, *[1] * output_positions)
+    if weights.shape[1 : mask.ndim] not in ((1,) * output_positions, mask.shape[1:]):
         return examples  # whose weights are refused
     valid = mask.reshape(mask.shape + (1,) * (weights.ndim - mask.ndim))
     return without_placeholders(Examples({**examples, "weights": np.where(valid, weights, weights.dtype.type(0))}))
@@ -77,7 +77,7 @@ def weighted_by_places(examples: Examples, output_places: int) -> Examples:
 
 def _unused_rows(unused: Sequence[Array]) -> Any:
     """Return a mask of the rows whose weights are 0 in every column of weights."""
-    return np.concatenate([places.reshape(len(places), -1) for places in unused], axis=1).all(axis=1)
+    return np.concatenate([positions.reshape(len(positions), -1) for positions in unused], axis=1).all(axis=1)
 
 
 def unused_targets(name: str, columns: Mapping[str, Array]) -> Array | None:
@@ -105,7 +105,7 @@ def counting_rows(weights: Array) -> Array:
 def example_masks(data: Dataset) -> ExampleMasks:
     """Return a function that returns a mask for a number of examples of zeros, to build a model with.
 
-    All places but the last hold data. The mask is None for data without one; of named inputs, there is one for each
+    All positions but the last hold data. The mask is None for data without one; of named inputs, there is one for each
     that has a mask.
 
     Raises:
@@ -128,7 +128,7 @@ def example_masks(data: Dataset) -> ExampleMasks:
 
 
 def _mask_without_last(examples: int, shape: Shape) -> Array:
-    """Return a mask for examples of these places, of which all but the last hold data."""
+    """Return a mask for examples of these positions, of which all but the last hold data."""
     whole = np.ones((examples, *shape), np.bool_)
     whole.reshape(examples, -1)[:, -1] = False
     return whole

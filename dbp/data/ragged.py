@@ -1,7 +1,7 @@
 """Columns whose rows have unequal lengths, such as sequences: values of all rows one after the other, and offsets.
 
 Some rows together are padded with zeros to the longest of them, rounded up so that there are few shapes. A mask says
-which places hold data.
+which positions hold data.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ def padded_length(longest: int) -> int:
 
 
 def unmasked(name: str, values: Any) -> Array:
-    """Return values as an array; raise UserError for an array of numpy.ma with a masked place.
+    """Return values as an array; raise UserError for an array of numpy.ma with a masked position.
 
     NumPy would return the number behind the mask, which nobody has meant.
     """
     if np.ma.is_masked(values):
         masked = int(np.ma.getmaskarray(values).sum())
         raise UserError(
-            f"{name} have {masked:,} masked places, of which the numbers are not known; fill them "
+            f"{name} have {masked:,} masked positions, of which the numbers are not known; fill them "
             "(values.filled(...)), leave such rows out, or give them weight 0"
         )
     return np.asarray(values)
@@ -44,8 +44,8 @@ class Ragged:
     """A column whose rows have unequal lengths.
 
     Args:
-        values: those of all rows, one after the other: an array (places, ...), or a column that reads one.
-        offsets: the place where each row begins, and the number of places as the last one.
+        values: those of all rows, one after the other: an array (positions, ...), or a column that reads one.
+        offsets: the position where each row begins, and the number of positions as the last one.
         name: name for messages.
         borders: the first row of each unit of rows that are stored together, and the number of rows; by default those
             of the chunks of the values, if there are any.
@@ -103,7 +103,7 @@ class Ragged:
         return int(self.dtype.itemsize * math.prod(self.shape[2:]))
 
     def mask(self, rows: slice | Array) -> Array:
-        """Return which places of the padded rows hold data, (rows, length)."""
+        """Return which positions of the padded rows hold data, (rows, length)."""
         lengths = self.lengths_of(rows)
         return np.asarray(np.arange(padded_length(int(lengths.max(initial=0)))) < lengths[:, None])
 
@@ -122,8 +122,8 @@ class Ragged:
 
         Args:
             rows: their numbers.
-            begins: the place of the first value of each.
-            values_at: returns the values at some places.
+            begins: the position of the first value of each.
+            values_at: returns the values at some positions.
         """
         mask = self.mask(rows)
         padded = np.zeros((*mask.shape, *self.shape[2:]), self.dtype)
@@ -134,35 +134,35 @@ class Ragged:
         """Return what read() does, but with zeros in the place of all values, which are not read."""
         return np.zeros((*self.mask(rows).shape, *self.shape[2:]), self.dtype)
 
-    def read_values(self, places: slice | Array) -> Array:
-        """Return the values of some places, whichever rows these belong to."""
-        read: Array = self._values[places] if isinstance(self._values, np.ndarray) else self._values.read(places)
+    def read_values(self, positions: slice | Array) -> Array:
+        """Return the values of some positions, whichever rows these belong to."""
+        read: Array = self._values[positions] if isinstance(self._values, np.ndarray) else self._values.read(positions)
         return read
 
     def read_into(self, rows: range, into: Array) -> None:
-        """Read the values of consecutive rows, one after the other, into an array (places, ...).
+        """Read the values of consecutive rows, one after the other, into an array (positions, ...).
 
         Other threads may read meanwhile.
         """
         self.read_values_into(range(int(self.offsets[rows.start]), int(self.offsets[rows.stop])), into)
 
-    def read_values_into(self, places: range, into: Array) -> None:
-        """Read the values of consecutive places into an array; other threads may read meanwhile."""
+    def read_values_into(self, positions: range, into: Array) -> None:
+        """Read the values of consecutive positions into an array; other threads may read meanwhile."""
         if isinstance(self._values, np.ndarray):
-            into[...] = self._values[places.start : places.stop]
-        elif len(places):
-            self._values.read_into(places, into)
+            into[...] = self._values[positions.start : positions.stop]
+        elif len(positions):
+            self._values.read_into(positions, into)
 
 
-class RaggedPlace(NamedTuple):
-    """The position of a column whose rows have unequal lengths: that of its values, and where each row begins."""
+class RaggedLocation(NamedTuple):
+    """The location of a column whose rows have unequal lengths: that of its values, and where each row begins."""
 
     values: Any
     offsets: Array
 
 
 class MaskColumn:
-    """A column of booleans, from one of numbers that are 0 where a place holds no data, and 1 elsewhere.
+    """A column of booleans, from one of numbers that are 0 where a position holds no data, and 1 elsewhere.
 
     Args:
         column: of numbers.
@@ -200,8 +200,8 @@ def as_mask(name: str, numbers: Array, rows: Array) -> Array:
     if (wrong := found & (numbers != 1)).any():
         row = rows[int(np.argmax(wrong.reshape(len(wrong), -1).any(axis=1)))]
         raise DataError(
-            f"{name}: mask must be 1 or 0 for each place, but that of example {row} contains {numbers[wrong][0]}; "
-            "write 1 where a place holds data"
+            f"{name}: mask must be 1 or 0 for each position, but that of example {row} contains {numbers[wrong][0]}; "
+            "write 1 where a position holds data"
         )
     return found
 
@@ -215,7 +215,7 @@ def _checked(name: str, offsets: Array, shape: tuple[int, ...]) -> Array:
         )
     offsets = offsets.astype(np.int64, copy=False)  # which the ranks of a node may share
     if not shape:
-        raise UserError(f"{name}: values must be numbers (places, ...), but are one number")
+        raise UserError(f"{name}: values must be numbers (positions, ...), but are one number")
     if offsets[0] != 0 or offsets[-1] != shape[0] or (np.diff(offsets) < 0).any():
         are_lengths = (offsets >= 0).all() and offsets.sum() == shape[0]
         raise UserError(
@@ -229,7 +229,7 @@ def _checked(name: str, offsets: Array, shape: tuple[int, ...]) -> Array:
 def with_masks(columns: Mapping[str, Any], found: dict[str, Array], rows: slice | Array) -> dict[str, Array]:
     """Return some rows of columns with what follows from those of unequal length.
 
-    Inputs get a mask of their places. Targets that are padded get weights of 0 where they are.
+    Inputs get a mask of their positions. Targets that are padded get weights of 0 where they are.
 
     Args:
         columns: all columns by name.
@@ -250,7 +250,7 @@ def with_masks(columns: Mapping[str, Any], found: dict[str, Array], rows: slice 
     return found
 
 
-def check_places(name: str, columns: Mapping[str, Any]) -> None:
+def check_positions(name: str, columns: Mapping[str, Any]) -> None:
     """Raise UserError unless masks fit the inputs, and columns of unequal length have the same lengths."""
     for column, array in columns.items():
         inputs = columns.get("inputs" + column.removeprefix("mask"))
@@ -272,16 +272,18 @@ def check_places(name: str, columns: Mapping[str, Any]) -> None:
             raise UserError(f"{name}: {inputs[0]} and {column} must have the same lengths, row by row, but have others")
 
 
-def places_of(output_shape: tuple[int, ...], targets: Array, mask: Array | None, output_places: int) -> tuple[int, ...]:
-    """Return the shape of the outputs for one of some examples, whose places may be fewer than those of the longest.
+def positions_of(
+    output_shape: tuple[int, ...], targets: Array, mask: Array | None, output_positions: int
+) -> tuple[int, ...]:
+    """Return the shape of the outputs for one of some examples, whose positions may be fewer than those of the longest.
 
     Args:
         output_shape: of the model, for inputs as long as the longest example.
         targets: of some examples.
-        mask: of their places; None if all hold data.
-        output_places: how many of the first axes of outputs are places of masked inputs.
+        mask: of their positions; None if all hold data.
+        output_positions: how many of the first axes of outputs are positions of masked inputs.
     """
-    places = () if mask is None else mask.shape[1:]
-    if output_places and len(places) == output_places and targets.shape[1 : 1 + len(places)] == places:
-        return (*places, *output_shape[len(places) :])
+    positions = () if mask is None else mask.shape[1:]
+    if output_positions and len(positions) == output_positions and targets.shape[1 : 1 + len(positions)] == positions:
+        return (*positions, *output_shape[len(positions) :])
     return output_shape

@@ -45,8 +45,8 @@ class RowCheck:
 
     def _find(self, examples: Examples, rows: Array) -> None:
         """Raise DataError for the first example that breaks a rule."""
-        for place, row in enumerate(rows.tolist()):
-            one = Examples({name: values[place : place + 1] for name, values in examples.items()})
+        for index, row in enumerate(rows.tolist()):
+            one = Examples({name: values[index : index + 1] for name, values in examples.items()})
             for file, first, _ in pieces_of(self._data, range(row, row + 1)):
                 try:
                     self._check(one, first)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dbp.data.columns import ColumnNames
-from dbp.data.file_names import data_path, expand, place_of
+from dbp.data.file_names import data_path, expand, location_of
 from dbp.data.joined import JoinedDataset, JoinedLayout, join
 from dbp.data.mapped import FileDataset, FileLayout, mapped
 from dbp.errors import UserError
@@ -56,10 +56,10 @@ class FileSource(NamedTuple):
         except UserError:  # which is raised when they are opened
             return []
 
-    def places(self) -> dict[tuple[str, str], str]:
+    def locations(self) -> dict[tuple[str, str], str]:
         """Return the name of each file, or group in one, by what it leads to, the same for all names of it."""
         files = expand(self.files) if self.files else list(self.names.single(self.name).values())[:1]
-        return {place_of(name): name for name in files}
+        return {location_of(name): name for name in files}
 
     def open(self, with_targets: bool = True) -> FileDataset:
         """Open the data set; raise UserError if there is none of its name or something breaks a rule."""

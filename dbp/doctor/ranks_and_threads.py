@@ -68,10 +68,10 @@ def step_findings(config: Path, changes: Sequence[str], results: dict[str, Any])
 def _timed(config: Path, changes: Sequence[str], cores: int, shards: int, folder: Path) -> Iterator[Timed]:
     variables = kernels.variables(kernels.configured(config, list(changes)))
     for ranks, threads in divisions(cores, shards):
-        answer, place = folder / f"{threads}.answer", folder / f"{threads}.json"
+        answer, request = folder / f"{threads}.answer", folder / f"{threads}.json"
         out = str(folder / f"run-{threads}")
-        Request(str(config.absolute()), list(changes), out, shards, threads, str(answer)).write(place)
-        command = [sys.executable, "-m", "dbp.doctor.timed_step", str(place)]
+        Request(str(config.absolute()), list(changes), out, shards, threads, str(answer)).write(request)
+        command = [sys.executable, "-m", "dbp.doctor.timed_step", str(request)]
         code = launch(command, ranks, threads, survive=False, variables=variables)
         if code or not answer.exists():
             raise UserError(f"{config} does not train on {count_text(ranks, 'rank')}, see above; try dbp train")

@@ -15,7 +15,7 @@ from dbp.config.toml import custom_code, data_from, model_from
 from dbp.data import FLOATS, ColumnMeaning, parse_meaning
 from dbp.errors import UserError, unknown
 from dbp.exchange.files import WRITERS
-from dbp.exchange.inputs import input_shape_of, inputs_of, meaning_in, places_with_masks
+from dbp.exchange.inputs import input_shape_of, inputs_of, meaning_in, positions_with_masks
 from dbp.exchange.onnx import onnx_model
 from dbp.exchange.pt_file import pt_file
 from dbp.exchange.state_dict import state_dict_of
@@ -115,7 +115,8 @@ def _check(out: Path, input_shape: Shapes | None, scale: float | None, to: str, 
         raise UserError(f"the shape of an example and a scale are for ONNX, and do not go with {out.suffix}")
     if is_adapted and to != PYTORCH:
         raise UserError(
-            'new names, and the place of channels, are for PyTorch; say so by --to pytorch, from Python by to="pytorch"'
+            "new names, and the position of channels, are for PyTorch; say so by --to pytorch, from Python by "
+            'to="pytorch"'
         )
 
 
@@ -189,7 +190,7 @@ def _onnx(
     model = onnx_model(of, weights, shape, scaling, properties, outputs)
     dimensions = {value.name: _dimensions(value) for value in model.graph.input}
     if known is None:
-        _check_free_lengths(dimensions, places_with_masks(data))
+        _check_free_lengths(dimensions, positions_with_masks(data))
     count, scalings = len(model.graph.node), all_of(scaling)
     how = "scaled as in training"
     if all(one.center is None and not isinstance(one.factor, np.ndarray) for one in scalings):
@@ -208,17 +209,17 @@ def _dimensions(value: Any) -> list[str]:
     return [str(dimension.dim_param or dimension.dim_value) for dimension in value.type.tensor_type.shape.dim]
 
 
-def _check_free_lengths(dimensions: Mapping[str, list[str]], places: Mapping[str, int]) -> None:
-    """Raise UserError if a graph has a fixed length along an axis of inputs of which the training data masks places.
+def _check_free_lengths(dimensions: Mapping[str, list[str]], positions: Mapping[str, int]) -> None:
+    """Raise UserError if a graph has a fixed length along an axis of inputs of which the training data masks positions.
 
     Args:
         dimensions: of the inputs of the graph, by name.
-        places: number of the axes of places with masks, by name of the input.
+        positions: number of the axes of positions with masks, by name of the input.
     """
-    for name, axes in places.items():
+    for name, axes in positions.items():
         if any(is_digits(length) for length in dimensions[name][1 : axes + 1]):
             raise UserError(
-                "the training data has masked places, or unequal lengths, of which ONNX knows nothing, and the model "
-                "cannot be exported for any length; give the shape of the examples that the graph is for, without "
-                "such places, as in --input 28,28,1"
+                "the training data has masked positions, or unequal lengths, of which ONNX knows nothing, and the "
+                "model cannot be exported for any length; give the shape of the examples that the graph is for, "
+                "without such positions, as in --input 28,28,1"
             )

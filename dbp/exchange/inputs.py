@@ -69,8 +69,8 @@ def input_shape_of(data: Data, shape: Shapes | None) -> Shapes:
     return shape or _open(data, "give the shape of an example, such as --input 28,28,1").input_shape
 
 
-def places_with_masks(data: Data) -> dict[str, int]:
-    """Return the number of the axes of places, of each input of which the training data masks some, by name.
+def positions_with_masks(data: Data) -> dict[str, int]:
+    """Return the number of the axes of positions, of each input of which the training data masks some, by name.
 
     Sequences of unequal length have masks too. The only input without a name is called "inputs".
     """

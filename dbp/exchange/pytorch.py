@@ -23,7 +23,7 @@ IGNORED = "num_batches_tracked"  # a counter of BatchNorm that dbp does not need
 
 # --- the order of what is flattened -----------------------------------------------------------------
 
-FIRST, LAST = CHANNELS = ("first", "last")  # where PyTorch has the channels of places, before or after their axes
+FIRST, LAST = CHANNELS = ("first", "last")  # where PyTorch has the channels of positions, before or after their axes
 OF_INPUTS, OF_RESHAPE, UNKNOWN = "of inputs", "of a reshape", "unknown"  # where the layers so far do not say
 
 
@@ -188,7 +188,8 @@ class _Walk:
             if not _alike(self.orders.setdefault(path + name, order), order):
                 raise UserError(
                     f"{path.rstrip('/')}: weights of PyTorch that are shared cannot be put in order, as the numbers "
-                    "that both uses take stand in different orders there; reorder them yourself, and leave --from out"
+                    "that both uses take stand in different orders there; reorder them yourself, and leave "
+            "--from out"
                 )
             self.rules[path + name] = theirs if order is None else theirs.then(order)
         return self._after(layer, path, flow, self.shapes.get(path.rstrip("/"), flow.shape))
@@ -261,6 +262,7 @@ def _alike(one: Array | None, other: Array | None) -> bool:
 def _must_be_in_order(layer: Any, path: str, order: Array | None) -> None:
     if order is not None:
         raise UserError(
-            f"{path.rstrip('/')}: weights of PyTorch around a {layer.kind} of numbers of several places and channels "
-            "cannot be put in order, as PyTorch has channels first; reorder them yourself, and leave --from out"
+            f"{path.rstrip('/')}: weights of PyTorch around a {layer.kind} of numbers of several positions and "
+            "channels cannot be put in order, as PyTorch has channels first; reorder them yourself, and leave "
+            "--from out"
         )

@@ -67,7 +67,7 @@ def import_weights(
     if origin not in ORIGINS:
         raise unknown("origin of weights", origin, ORIGINS)
     if channels is not None and channels not in CHANNELS:
-        raise unknown("place of channels", channels, CHANNELS)
+        raise unknown("position of channels", channels, CHANNELS)
     if channels is not None and origin != "pytorch":
         raise UserError(
             f"channels is for weights from PyTorch, but is {channels!r} with weights from {origin}; drop it"

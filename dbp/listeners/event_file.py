@@ -162,30 +162,30 @@ def _first(message: bytes, number: int, default: Content) -> Content:
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
     """Yield numbers and contents of the fields of a message; raise ValueError if it is none."""
-    place = 0
-    while place < len(message):
-        key, place = _read_varint(message, place)
+    offset = 0
+    while offset < len(message):
+        key, offset = _read_varint(message, offset)
         content: int | bytes
         if key & 7 == NUMBER:
-            content, place = _read_varint(message, place)
+            content, offset = _read_varint(message, offset)
         else:
             size = {DOUBLE: 8, FLOAT: 4}.get(key & 7, -1)
             if key & 7 == BYTES:
-                size, place = _read_varint(message, place)
-            content, place = message[place : place + size], place + size
+                size, offset = _read_varint(message, offset)
+            content, offset = message[offset : offset + size], offset + size
             if not 0 <= size == len(content):
                 raise ValueError("no message")
         yield key >> 3, content
 
 
-def _read_varint(message: bytes, place: int) -> tuple[int, int]:
-    """Return the number at a place, and the place behind it; raise ValueError if it is broken."""
+def _read_varint(message: bytes, offset: int) -> tuple[int, int]:
+    """Return the number at an offset, and the offset behind it; raise ValueError if it is broken."""
     number = 0
     for shift in range(0, 70, 7):
-        if place >= len(message):
+        if offset >= len(message):
             break
-        byte, place = message[place], place + 1
+        byte, offset = message[offset], offset + 1
         number |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return number, place
+            return number, offset
     raise ValueError("no number")

@@ -6,7 +6,7 @@ To add a metric:
    family: classes.py, numbers.py (regression), scores.py (means over examples), rankings.py (what needs all outputs). A
    mean of one number for each example takes one line, mean_metric(); other sums over examples are a class of Sums.
 2. List the class in METRICS in registry.py, and in this file.
-3. Compare it with scikit-learn in tests/metrics, with weights and places, and describe it in docs/metrics.md.
+3. Compare it with scikit-learn in tests/metrics, with weights and positions, and describe it in docs/metrics.md.
 
 The columns of the history have the names that `fit` gives, for validation data with "validation_" in front. Modules are
 loaded when they are first used, as a run with the metrics of its loss needs few of them.

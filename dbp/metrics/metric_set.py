@@ -138,11 +138,11 @@ class MetricSet:
         found = {name: better for columns, _ in pairs for name, better in columns.items()}
         self.columns: Columns = {name: found[name] for name in order or found}
         self.details = {name for columns, count in pairs for name in list(columns)[len(columns) - count :]}
-        self._places: dict[Sums, slice] = {}
+        self._slices: dict[Sums, slice] = {}
         self.width = 0
         for metric in self._fitted:
-            if metric.sums not in self._places:
-                self._places[metric.sums] = slice(self.width, self.width + metric.sums.width)
+            if metric.sums not in self._slices:
+                self._slices[metric.sums] = slice(self.width, self.width + metric.sums.width)
                 self.width += metric.sums.width
 
     @classmethod
@@ -202,8 +202,8 @@ class MetricSet:
         if mixture is not None:
             self._write_mixed(target, found, mixture)
             return
-        for sums, place in self._places.items():
-            target[place] = sums.of(found)
+        for sums, inside in self._slices.items():
+            target[inside] = sums.of(found)
 
     def _write_mixed(self, target: Array, found: Predictions, mixture: Mixture) -> None:
         """Write sums for which each example counts with its share, and its partner with the rest."""
@@ -212,12 +212,12 @@ class MetricSet:
         if weights is not None:  # of the partners, but that examples of weight 0 are left out
             weights = np.where(weights != 0, weights[mixture.partners], weights.dtype.type(0))
         weighted = Predictions(found.outputs, others, weights)
-        for sums, place in self._places.items():
+        for sums, inside in self._slices.items():
             if isinstance(sums, MeanSum):
-                target[place] = sums.of(found, partners, mixture)
+                target[inside] = sums.of(found, partners, mixture)
             else:
                 own, other = (np.asarray(sums.of(one), np.float64) for one in (found, weighted))
-                target[place] = mixture.share * own + (1 - mixture.share) * other
+                target[inside] = mixture.share * own + (1 - mixture.share) * other
 
     def values(self, example_weight: float, sums: Array) -> dict[str, float]:
         """Return the values of all metrics but rankings, by the names of their columns.
@@ -228,16 +228,16 @@ class MetricSet:
         """
         found: dict[str, float] = {}
         for metric in self._fitted:
-            numbers = metric.values(sums[self._places[metric.sums]], example_weight)
+            numbers = metric.values(sums[self._slices[metric.sums]], example_weight)
             found.update(zip(metric.columns, map(float, numbers), strict=True))
         return found
 
     def tables(self, sums: Array) -> dict[str, Array]:
         """Return the arrays of all metrics that have some, by name."""
-        made = (m.tables(sums[self._places[m.sums]]) for m in self._fitted if m.tables is not None)
+        made = (m.tables(sums[self._slices[m.sums]]) for m in self._fitted if m.tables is not None)
         return {name: table for tables in made for name, table in tables.items()}
 
     def named_sums(self, sums: Array) -> Iterator[tuple[str, Array]]:
         """Yield the name of each of the sums, and its part of the vector."""
-        for one, place in self._places.items():
-            yield one.name, sums[place]
+        for one, inside in self._slices.items():
+            yield one.name, sums[inside]

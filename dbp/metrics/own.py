@@ -45,7 +45,7 @@ class Metric:
         name: of the column in the history, an identifier.
         sums: sums(outputs, targets, weights) returns a list of numbers, each a sum over some examples. Outputs are
             (examples, ...) as the model returns them and targets as the loss takes them, numbers in the units of the
-            data; weights are the example weights (examples,), or (examples, *places) where the data has such.
+            data; weights are the example weights (examples,), or (examples, *positions) where the data has such.
         value: value(sums) returns a number, or several by name, whose columns are the metric's name, an underscore and
             theirs, from the sums over all examples.
         larger_is_better: whether an epoch with a larger value is the better one.

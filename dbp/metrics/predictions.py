@@ -62,7 +62,7 @@ class Predictions:
         return rows[np.arange(len(rows)), classes.reshape(-1)].reshape(classes.shape)
 
     @cached_property
-    def places_in_order(self) -> Array:
+    def positions_in_order(self) -> Array:
         """Return how many outputs are larger than that of the target's class, (examples, *positions).
 
         Of equal outputs, that of the class with the higher number counts as the larger one, as in scikit-learn. Where

@@ -74,7 +74,7 @@ def area_under_roc(found: Scores) -> float | None:
 
 
 def average_precision(found: Scores) -> float | None:
-    """Return the mean of the precision at each hit; None without any. Equal scores count as one place."""
+    """Return the mean of the precision at each hit; None without any. Equal scores count as one rank."""
     if not found.hits.any():
         return None
     hits, others = Curve.of(found)

@@ -148,7 +148,7 @@ def matrix_lines(matrix: Array, names: Sequence[str]) -> list[str]:
         return ["confusion matrix: a row for each true class, a column for each predicted one", *lines]
     wrong = matrix * (1 - np.eye(len(matrix)))
     order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_PAIRS]
-    pairs = [divmod(int(place), len(matrix)) for place in order if wrong.flat[place] > 0]
+    pairs = [divmod(int(index), len(matrix)) for index in order if wrong.flat[index] > 0]
     if not pairs:
         return ["no class was taken for another"]
     found = [["true class", "taken for", "examples", "share"]]

@@ -40,7 +40,7 @@ class TopK:
 
     def _hits(self, found: Predictions) -> Array:
         """Return where fewer than k outputs are larger than that of the target's class."""
-        return np.asarray(found.places_in_order < self.k)
+        return np.asarray(found.positions_in_order < self.k)
 
 
 @dataclass(frozen=True)

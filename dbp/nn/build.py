@@ -45,9 +45,10 @@ class InitialParameters:
         dtype: of the parameters.
         output_shape: of one example. Of a model that returns several outputs by name, this and the next three are by
             their names.
-        output_places: how many of its first axes are places of masked inputs.
-        places_kept: the same, if they are as many places as those of the inputs; else 0.
-        masked_inputs: the name of the inputs whose places they are, "" for inputs without a name; None without places.
+        output_positions: how many of its first axes are positions of masked inputs.
+        positions_kept: the same, if they are as many positions as those of the inputs; else 0.
+        masked_inputs: the name of the inputs whose positions they are, "" for inputs without a name; None without
+            positions.
         input_checks: the paths of the layers that refuse some numbers in their inputs.
         constants: the paths of those parameters that are never trained.
         row_uses: how those parameters are used of which the model takes some rows alone, by path.
@@ -59,8 +60,8 @@ class InitialParameters:
     seed: int
     dtype: np.dtype[Any]
     output_shape: Any = ()
-    output_places: Any = 0
-    places_kept: Any = 0
+    output_positions: Any = 0
+    positions_kept: Any = 0
     masked_inputs: Any = None
     input_checks: tuple[str, ...] = ()
     constants: frozenset[str] = frozenset()
@@ -127,7 +128,8 @@ def initial_parameters(
         inputs: a few examples, an array or arrays by name; only shape and dtype matter.
         seed: of the parameters.
         dtype: of the parameters.
-        mask: which places of the inputs hold data, or masks by name; None if the model is not for inputs with a mask.
+        mask: which positions of the inputs hold data, or masks by name; None if the model is not for inputs with a
+            mask.
 
     Raises:
         UserError: shapes do not fit somewhere in the model, which the message names, or a checkpoint cannot hold the
@@ -198,38 +200,43 @@ def _output_fields(shapes: Shapes, after: Arrays, inputs: Arrays, mask: Arrays |
 
     Args:
         shapes: of the outputs for one example.
-        after: which places of the outputs hold data; None if they have none, or all do.
+        after: which positions of the outputs hold data; None if they have none, or all do.
         inputs: of the model.
         mask: of the inputs.
     """
-    fields = ("output_places", "places_kept", "masked_inputs")
+    fields = ("output_positions", "positions_kept", "masked_inputs")
     if not isinstance(shapes, Mapping):
-        return {"output_shape": shapes, **dict(zip(fields, _places(shapes, after, inputs, mask), strict=True))}
+        return {
+            "output_shape": shapes,
+            **dict(zip(fields, _output_position_fields(shapes, after, inputs, mask), strict=True)),
+        }
     masks: Mapping[str, Any] = after if isinstance(after, Mapping) else {}
-    found = {name: _places(shape, masks.get(name), inputs, mask) for name, shape in shapes.items()}
+    found = {name: _output_position_fields(shape, masks.get(name), inputs, mask) for name, shape in shapes.items()}
     by_field = {field: {name: one[i] for name, one in found.items()} for i, field in enumerate(fields)}
     return {"output_shape": shapes, **by_field}
 
 
-def _places(output_shape: Shape, after: Array | None, inputs: Arrays, mask: Arrays | None) -> tuple[int, int, Any]:
-    """Return output_places, places_kept and masked_inputs of one output; see InitialParameters.
+def _output_position_fields(
+    output_shape: Shape, after: Array | None, inputs: Arrays, mask: Arrays | None
+) -> tuple[int, int, Any]:
+    """Return output_positions, positions_kept and masked_inputs of one output; see InitialParameters.
 
     Args:
         output_shape: of an example.
-        after: which places of the output hold data; None if it has none, or all do.
+        after: which positions of the output hold data; None if it has none, or all do.
         inputs: of the model.
         mask: of the inputs.
     """
     if after is None:
         return 0, 0, None
-    places = after.ndim - 1
+    positions = after.ndim - 1
     masks = as_dict(mask)
     alike = [name for name, of_input in masks.items() if of_input is not None and of_input.shape == after.shape]
     name = next((name for name in alike if masks[name] is after), next(iter(alike), None))
     if name is None:
-        return places, 0, None
+        return positions, 0, None
     of_inputs = np.shape(inputs[name] if isinstance(inputs, Mapping) else inputs)
-    return places, places if output_shape[:places] == of_inputs[1 : 1 + places] else 0, name
+    return positions, positions if output_shape[:positions] == of_inputs[1 : 1 + positions] else 0, name
 
 
 @dataclass(frozen=True)
@@ -256,7 +263,7 @@ def training_trial(
         model: a layer, or a function model(scope, inputs).
         initial: its initial parameters.
         inputs: a few examples; only shape and dtype matter.
-        mask: which places of the inputs hold data, as in training; None for no mask.
+        mask: which positions of the inputs hold data, as in training; None for no mask.
         frozen: names of the parameters that are not trained.
 
     Raises:

@@ -112,8 +112,8 @@ class Call:
         running: returns running moments, given their path, channels and decay.
         random_key: of a training pass; None for evaluation, where nothing is random and running moments are applied.
         example_weights: how much each example counts, or each of its positions; None if all count alike.
-        mask: which places of the inputs hold data, (examples, *places); None if all do. Of several inputs, it is that
-            of the first one that has a mask.
+        mask: which positions of the inputs hold data, (examples, *positions); None if all do. Of several inputs, it is
+            that of the first one that has a mask.
         masks: the masks of several inputs by name, of those that have one.
         record_neurons: whether to fill `neurons` and `activations`.
         observed: moments of this shard, by path.
@@ -129,8 +129,8 @@ class Call:
         input_checks: the paths of the layers that have checked the numbers of their inputs.
         constants: the paths of the arrays that layers draw like parameters and that training never changes.
         row_uses: of each path that was asked for some of its rows alone, how, and for how many rows an example.
-        rows: returns rows of a parameter, given its path, their numbers, and which of these places hold data; None for
-            one that it does not know, and if the gradient is not to be computed by rows.
+        rows: returns rows of a parameter, given its path, their numbers, and which of these positions hold data; None
+            for one that it does not know, and if the gradient is not to be computed by rows.
         most_input_checks: ends the call by InputsCheckedError after so many of these; None in a call for outputs.
         sum_over_shards: sums over all shards of a training pass; None if there are no others.
         foldable: whether a layer may be folded into the weights of the one before it, as neither is differentiated.
@@ -175,7 +175,7 @@ def masks_of(given: Arrays | None) -> dict[str, Any]:
 
 
 def masks_with_fill(given: Arrays | None) -> Arrays | None:
-    """Return a mask of inputs, or those of masks by name, of which some place holds no data; None if all do."""
+    """Return a mask of inputs, or those of masks by name, of which some position holds no data; None if all do."""
     if isinstance(given, dict):
         return {name: mask for name, mask in given.items() if not mask.all()}
     return None if given is None or given.all() else given
@@ -217,7 +217,8 @@ def call_with(
         random_key: makes the call a training pass.
         record_neurons: whether the call keeps weighted inputs and activations of all neurons.
         example_weights: of the examples, or of the positions of each; None if all count alike.
-        mask: which places of the inputs hold data, booleans (examples, *places), or masks by name; None if all do.
+        mask: which positions of the inputs hold data, booleans (examples, *positions), or masks by name; None if all
+            do.
 
     Raises:
         UserError: during the call, if a parameter or running moments are missing or a shape does not fit.

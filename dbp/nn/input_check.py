@@ -21,7 +21,7 @@ def check_inputs(model: Model, inputs: Arrays, mask: Arrays | None, checks: int)
     Args:
         model: a layer, or a function model(scope, inputs).
         inputs: some examples, an array or arrays by name, in the type and units of the model.
-        mask: which places of the inputs hold data, or masks by name; None if all do.
+        mask: which positions of the inputs hold data, or masks by name; None if all do.
         checks: how many layers check their inputs, see InitialParameters.
     """
     call = Call(_end, _end, most_input_checks=checks, **masks_of(masks_with_fill(mask)))

@@ -1,7 +1,7 @@
-"""Masks of places: which positions of each example hold data, and which are filled in.
+"""Masks: which positions of each example hold data, and which are filled in.
 
-A mask is an array of booleans (examples, *places). Layers that mix places take it from their scope, so that what is
-filled in has no influence on any number, and say which of their outputs count.
+A mask is an array of booleans (examples, *positions). Layers that mix positions take it from their scope, so that what
+is filled in has no influence on any number, and say which of their outputs count.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dbp.types import Array
 
 
 def on_axes_of(mask: Array, x: Value) -> Array:
-    """Return a mask with as many axes as x (examples, *places, ...), of length one where x has more."""
+    """Return a mask with as many axes as x (examples, *positions, ...), of length one where x has more."""
     return mask.reshape(mask.shape + (1,) * (np.ndim(x) - mask.ndim))
 
 
@@ -24,13 +24,13 @@ def zero_filled(x: Value, mask: Array | None) -> Value:
     return x if mask is None else where(on_axes_of(mask, x), x, 0)
 
 
-def has_places(mask: Array) -> Array:
-    """Return for each example whether any place counts, (examples,)."""
+def has_positions(mask: Array) -> Array:
+    """Return for each example whether any position counts, (examples,)."""
     return np.asarray(mask.reshape(len(mask), -1).any(axis=1))
 
 
-def share_of_places(weights: Array, mask: Array) -> Array:
-    """Return the mean of the weights (examples, *places) over the places of each example that count; 0 without any."""
+def share_of_positions(weights: Array, mask: Array) -> Array:
+    """Return the mean of the weights (examples, *positions) over each example's positions that count; 0 without any."""
     axes = tuple(range(1, mask.ndim))
     counts = np.maximum(mask.sum(axis=axes), 1).astype(weights.dtype)
     means: Array = np.where(mask, weights, 0).sum(axis=axes) / counts
@@ -45,8 +45,8 @@ def as_images(mask: Array, x: Value) -> Array:
 def mask_after_window(mask: Array, window: Window, same: bool) -> Array:
     """Return which positions of a window count, (examples, *positions), given the mask of images.
 
-    They are those that the valid places alone would have: with padding "same" as many as places, divided by the stride.
-    Otherwise the window must lie on valid places, and on as many others beside them as there is padding.
+    They are those that the valid positions alone would have: with padding "same" as many as positions, divided by the
+    stride. Otherwise the window must lie on valid positions, and on as many others beside them as there is padding.
 
     Args:
         mask: (examples, *lengths).
@@ -65,7 +65,7 @@ def mask_after_window(mask: Array, window: Window, same: bool) -> Array:
 
 
 def _grown(mask: Array, window: Window) -> Array:
-    """Return the mask of padded images where padding is beside the valid places, wherever these end."""
+    """Return the mask of padded images where padding is beside the valid positions, wherever these end."""
     grown: Any = mask
     for axis, (before, after) in enumerate(window.padding, start=1):
         widths = [(0, 0)] * mask.ndim
@@ -90,7 +90,7 @@ def _or(target: Array, source: Array, axis: int, to: slice, of: slice) -> None:
 def mask_after_transposed(mask: Array, window: Window, image: tuple[int, ...]) -> Array:
     """Return which outputs of a transposed convolution count, (examples, *image), given the mask of its inputs.
 
-    They are those that the valid places alone would have.
+    They are those that the valid positions alone would have.
 
     Args:
         mask: (examples, *lengths).

@@ -17,7 +17,7 @@ from dbp.errors import UserError
 from dbp.nn.activations import linear
 from dbp.nn.call import Call, Drawn, InputsCheckedError, LayerTrace, ParameterLookup, RandomKey, RowUses, call_with
 from dbp.nn.initializers import Shape
-from dbp.nn.masks import share_of_places
+from dbp.nn.masks import share_of_positions
 from dbp.nn.mixture import Mixture
 from dbp.nn.moments import Moments, RunningMoments
 from dbp.text import count_text
@@ -33,11 +33,12 @@ class Scope:
     Args:
         call: the call.
         path: the path of the names.
-        mask: which places of the layer's inputs hold data, a tuple for several; by default those of the model's inputs.
+        mask: which positions of the layer's inputs hold data, a tuple for several; by default those of the model's
+            inputs.
 
     Attributes:
-        mask: which places of the layer's inputs hold data, (examples, *places), of the first of several that has a
-            mask; None if all do.
+        mask: which positions of the layer's inputs hold data, (examples, *positions), of the first of several that has
+            a mask; None if all do.
     """
 
     def __init__(self, call: Call, path: str = "", mask: Any = OF_THE_MODEL):
@@ -54,7 +55,7 @@ class Scope:
 
     @property
     def masks(self) -> Any:
-        """Return which places of each of several inputs hold data.
+        """Return which positions of each of several inputs hold data.
 
         In a layer that takes several values this is a tuple of masks, or of None for a value without one. Elsewhere it
         is a mapping of the masks of the model's inputs by name, of those that have one.
@@ -72,31 +73,31 @@ class Scope:
         return weights
 
     def mask_of(self, x: Value) -> Array | None:
-        """Return which places of x (examples, *places, ..., channels) hold data, (examples, *places); None if all do.
+        """Return which positions of x (examples, *positions, ..., channels) hold data; None if all do.
 
         Raises:
-            UserError: x has no such places.
+            UserError: x has no such positions.
         """
         if self.mask is None:
             return None
         if np.ndim(x) <= self.mask.ndim or np.shape(x)[: self.mask.ndim] != self.mask.shape:
             raise UserError(
-                f"takes (places ..., channels) per example, and the mask has places {self.mask.shape[1:]}, but its "
+                f"takes (positions ..., channels) per example, and the mask has shape {self.mask.shape[1:]}, but its "
                 f"inputs have shape {np.shape(x)[1:]}; put an embedding or a reshape layer first, which adds channels"
             )
         return self.mask
 
     def pass_mask(self, mask: Any) -> None:
-        """Say which places of the layer's outputs hold data; None if the outputs have no places any more, or all do.
+        """Say which positions of the layer's outputs hold data; None if all do, or the outputs have no positions.
 
         A model with several outputs gives a dict of such by name.
         """
         self._mask_after = mask
 
     def mask_after(self, layer: Any) -> Any:
-        """Return which places of the outputs hold data that a layer has just returned in this scope.
+        """Return which positions of the outputs hold data that a layer has just returned in this scope.
 
-        They are those that it has said with pass_mask(), or those of its inputs if it declares `keeps_places`.
+        They are those that it has said with pass_mask(), or those of its inputs if it declares `keeps_positions`.
 
         Raises:
             UserError: it does neither.
@@ -105,18 +106,18 @@ class Scope:
             return None
         if self._mask_after is not NOT_SAID:
             return self._mask_after
-        if not getattr(layer, "keeps_places", False):
+        if not getattr(layer, "keeps_positions", False):
             raise UserError(
-                "does not take inputs of which some places are masked, as it does not say which of its outputs count; "
-                "leave it out, or let a layer of your own declare keeps_places = True, if each place of its outputs "
-                "depends on the same place of its inputs alone, or call scope.pass_mask(mask)"
+                "does not take inputs with masked positions, as it does not say which of its outputs count; leave it "
+                "out, or let a layer of your own declare keeps_positions = True, if each position of its outputs "
+                "depends on the same position of its inputs alone, or call scope.pass_mask(mask)"
             )
         return self.mask
 
     def mask_of_outputs(self, model: Any) -> Any:
-        """Return which places of the outputs of the whole model hold data; None if they have none, or all do.
+        """Return which positions of the outputs of the whole model hold data; None if they have none, or all do.
 
-        A function that does not say it returns outputs without places.
+        A function that does not say it returns outputs without positions.
         """
         is_layer = hasattr(model, "kind")
         return self.mask_after(model) if is_layer or self._mask_after is not NOT_SAID else None
@@ -125,7 +126,7 @@ class Scope:
         """Return how much each position of x (examples, *positions, channels) counts, shape (examples, *positions).
 
         Where x has other positions than the example weights, an example counts with the mean of its weights. Where a
-        reshape has made positions of the examples into rows, each row counts as its position. Masked places do not
+        reshape has made positions of the examples into rows, each row counts as its position. Masked positions do not
         count. None if all count alike.
 
         Raises:
@@ -161,10 +162,10 @@ class Scope:
         return np.repeat(self._means(weights), rows // len(weights))
 
     def _means(self, weights: Array) -> Array:
-        """Return the mean weight of each example, over its places that hold data."""
+        """Return the mean weight of each example, over its positions that hold data."""
         for mask in (self._call.mask, *self._call.masks.values()):
             if mask is not None and mask.shape == weights.shape:
-                return share_of_places(weights, mask)
+                return share_of_positions(weights, mask)
         means: Array = weights.mean(axis=tuple(range(1, weights.ndim)))
         return means
 
@@ -176,7 +177,8 @@ class Scope:
     def folds(self, x: Value) -> bool:
         """Return True if a layer that takes x may be computed with the weights of the one before it.
 
-        Only outputs are asked for then: nothing is differentiated, trained, traced or recorded, and no place is masked.
+        Only outputs are asked for then: nothing is differentiated, trained, traced or recorded, and no position is
+        masked.
         """
         call = self._call
         return call.foldable and call.trace is None and self.mask is None and type(x) is not Tensor
@@ -201,7 +203,7 @@ class Scope:
             shape: of the parameter.
             numbers: of the rows, (examples, ...).
             initializer: fills the parameter at the start of training.
-            mask: which of the places hold data, (examples, ...); None if all do.
+            mask: which of the positions hold data, (examples, ...); None if all do.
             sparse: whether a step of training changes only these rows; then all uses of the parameter must be of rows.
         """
         path, look_up = self._path + name, self._call.rows
@@ -223,7 +225,7 @@ class Scope:
 
         Args:
             name: of the layer.
-            mask: which places of its inputs hold data; by default those of the inputs of this scope.
+            mask: which positions of its inputs hold data; by default those of the inputs of this scope.
         """
         return Scope(self._call, f"{self._path}{name}/", self.mask if mask is AS_OUTSIDE else mask)
 
@@ -395,6 +397,6 @@ def use(
         parameters: the parameters by name.
         running: the running moments by name; by default they are among the parameters.
         random_key: of the random numbers, which makes it a training pass; None for evaluation.
-        mask: which places of the inputs hold data, (examples, *places), or masks by name; None if all do.
+        mask: which positions of the inputs hold data, (examples, *positions), or masks by name; None if all do.
     """
     return Scope(call_with(parameters, running, random_key, mask=mask))

@@ -81,7 +81,7 @@ class ExampleCheck:
 
         Args:
             inputs: of some examples, in the type and units of the model.
-            mask: which places of the inputs hold data; None if all do.
+            mask: which positions of the inputs hold data; None if all do.
             first: row of the first of them, for the message.
         """
         if not self.layers:

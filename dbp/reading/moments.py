@@ -216,24 +216,24 @@ class _Pass:
 
 
 def _width(column: str, read: Mapping[str, Array]) -> int:
-    """Return the number of elements along the last axis; 1 if that is one of examples, masked places or pixels.
+    """Return the number of elements along the last axis; 1 if that is one of examples, masked positions or pixels.
 
     Two axes of bytes are those of an image without an axis of channels.
     """
     shape, mask = read[column].shape, read.get("mask" + column.removeprefix(role_of(column)))
     if read[column].dtype == np.uint8 and len(shape) == 3 and mask is None:
         return 1
-    has_places = mask is not None and shape[: mask.ndim] == mask.shape
-    if has_places and role_of(column) == "targets":  # they are of places only if these have weights
+    has_positions = mask is not None and shape[: mask.ndim] == mask.shape
+    if has_positions and role_of(column) == "targets":  # they are of positions only if these have weights
         weights = weights_for(column, read)
-        has_places = weights is not None and mask is not None and read[weights].shape == mask.shape
-    return shape[-1] if len(shape) > (mask.ndim if has_places and mask is not None else 1) else 1
+        has_positions = weights is not None and mask is not None and read[weights].shape == mask.shape
+    return shape[-1] if len(shape) > (mask.ndim if has_positions and mask is not None else 1) else 1
 
 
 def _weights(column: str, read: Mapping[str, Array]) -> Array | None:
     """Return the weight of each number of a column: that of its example, or its own; None if all are 1.
 
-    Those of inputs in masked places are 0.
+    Those of inputs in masked positions are 0.
     """
     shape, weights = read[column].shape, _example_weights(column, read)
     mask = read.get("mask" + column.removeprefix("inputs")) if role_of(column) == "inputs" else None

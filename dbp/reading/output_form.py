@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dbp.data import Examples, Scaling, places_of, role_of, weighted_by_places
+from dbp.data import Examples, Scaling, positions_of, role_of, weighted_by_positions
 from dbp.errors import UserError, unknown
 from dbp.nn import InitialParameters, JointLoss, Loss, TargetLoss, check_targets
 from dbp.text import shortened
@@ -34,22 +34,22 @@ class OutputForm(NamedTuple):
     Args:
         loss: of the outputs.
         shape: of the outputs for one example, the longest if they have unequal lengths.
-        places: how many axes of the shape are places of masked inputs, as many as those of the inputs.
-        masked_inputs: the name of these inputs, "" for inputs without a name; None without places.
+        positions: how many axes of the shape are positions of masked inputs, as many as those of the inputs.
+        masked_inputs: the name of these inputs, "" for inputs without a name; None without positions.
     """
 
     loss: Loss
     shape: Shape
-    places: int = 0
+    positions: int = 0
     masked_inputs: str | None = ""
 
     def _weighted(self, examples: Examples) -> Examples:
-        """Return examples in which targets of masked places have weight 0."""
+        """Return examples in which targets of masked positions have weight 0."""
         if isinstance(masks := examples.mask, dict):
             kept = {name: column for name, column in examples.items() if role_of(name) != "mask"}
             mask = {"mask": masks[self.masked_inputs]} if self.masked_inputs in masks else {}
             examples = Examples({**kept, **mask})
-        return weighted_by_places(examples, self.places)
+        return weighted_by_positions(examples, self.positions)
 
     def check_targets(self, examples: Examples, first: int) -> None:
         """Raise UserError if targets or weights of some examples do not fit.
@@ -60,7 +60,7 @@ class OutputForm(NamedTuple):
         """
         weighted = self._weighted(examples)
         assert weighted.targets is not None
-        shape = places_of(self.shape, weighted.targets, weighted.mask, self.places)
+        shape = positions_of(self.shape, weighted.targets, weighted.mask, self.positions)
         check_targets(self.loss, weighted.targets, weighted.weights, shape, first)
 
     def prepared(self, examples: Examples, scalings: Mapping[str, Scaling], dtype: np.dtype[Any]) -> Prepared:
@@ -76,7 +76,7 @@ class OutputForm(NamedTuple):
         assert targets is not None
         if scaling is not None:
             targets = scaling.apply(targets, dtype)
-        shape = places_of(self.shape, targets, weighted.mask, self.places) if self.places else self.shape
+        shape = positions_of(self.shape, targets, weighted.mask, self.positions) if self.positions else self.shape
         weights = None if weights is None else weights.astype(dtype)
         inputs = examples if isinstance(examples.mask, dict) else weighted  # whose masks by name are all kept
         return Prepared(inputs, self.loss.prepare(targets, shape, dtype), weights)
@@ -139,21 +139,23 @@ def output_form(loss: Any, initial: InitialParameters, columns: Iterable[str] | 
                 f"the model returns outputs by name ({shortened([*initial.output_shape])}), but the loss is "
                 f"{loss.kind} alone; name the targets, such as data.targets = {{ energy = ... }}, and give each a loss"
             )
-        return OutputForm(loss, initial.output_shape, initial.places_kept, initial.masked_inputs)
+        return OutputForm(loss, initial.output_shape, initial.positions_kept, initial.masked_inputs)
     if not isinstance(initial.output_shape, Mapping):
         if len(loss.parts) > 1:
             raise UserError(
                 f"the model returns one array, but there are the targets {shortened([*loss.parts])}; return a "
                 "dictionary with an output for each of them"
             )
-        form = OutputForm(loss.loss_of(*loss.parts), initial.output_shape, initial.places_kept, initial.masked_inputs)
+        form = OutputForm(
+            loss.loss_of(*loss.parts), initial.output_shape, initial.positions_kept, initial.masked_inputs
+        )
         return JointForm(loss, dict.fromkeys(loss.parts, form))
     for name in loss.parts:
         if name not in initial.output_shape:
             raise unknown("output of the model for the target", name, initial.output_shape)
     forms = {
         name: OutputForm(
-            loss.loss_of(name), initial.output_shape[name], initial.places_kept[name], initial.masked_inputs[name]
+            loss.loss_of(name), initial.output_shape[name], initial.positions_kept[name], initial.masked_inputs[name]
         )
         for name in loss.parts
     }

@@ -24,8 +24,8 @@ class Shard(NamedTuple):
         targets: of the loss.
         example_weights: of the examples, or of the elements of each target; None if all are 1. Of named targets, they
             are weights by target, without the targets whose weights are all 1.
-        mask: which places of the inputs hold data, booleans (examples, *places); None if all do. Of named inputs, it is
-            a mask for each input that has one, by its name.
+        mask: which positions of the inputs hold data, booleans (examples, *positions); None if all do. Of named inputs,
+            it is a mask for each input that has one, by its name.
     """
 
     number: int

@@ -38,14 +38,14 @@ class Curve:
 
 
 class Axis(NamedTuple):
-    """An axis: from numbers to places in the picture.
+    """An axis: from numbers to pixels of the picture.
 
     Args:
-        place: returns the place of a number.
+        pixel: returns the pixel of a number.
         ticks: the numbers that are written beside it.
     """
 
-    place: Callable[[float], float]
+    pixel: Callable[[float], float]
     ticks: Sequence[float]
 
 
@@ -144,13 +144,13 @@ def _value(curve: Curve, row: int) -> str:
 
 def _axes(across: Axis, values: Axis) -> Markup:
     right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
-    lines = [_line(LEFT, values.place(tick), right, values.place(tick)) for tick in values.ticks]
+    lines = [_line(LEFT, values.pixel(tick), right, values.pixel(tick)) for tick in values.ticks]
     labels = [
-        tag("text", tick_text(tick), x=f"{LEFT - 8:.1f}", y=f"{values.place(tick) + 4:.1f}", class_="y")
+        tag("text", tick_text(tick), x=f"{LEFT - 8:.1f}", y=f"{values.pixel(tick) + 4:.1f}", class_="y")
         for tick in values.ticks
     ]
     labels += [
-        tag("text", f"{tick:,}", x=f"{across.place(tick):.1f}", y=f"{bottom + 19:.1f}", class_="x")
+        tag("text", f"{tick:,}", x=f"{across.pixel(tick):.1f}", y=f"{bottom + 19:.1f}", class_="x")
         for tick in across.ticks
     ]
     return tag("g", lines, _line(LEFT, bottom, right, bottom, "base"), labels, class_="axes")
@@ -164,7 +164,7 @@ def _curve(curve: Curve, across: Axis, values: Axis) -> Markup:
     """Return the line of a curve, a dot with a tooltip for points as far as there are few, and its best epoch."""
     pairs = zip(curve.series.epochs.tolist(), curve.series.values.tolist(), strict=True)
     points = [
-        (epoch, value, across.place(epoch), values.place(value)) for epoch, value in pairs if math.isfinite(value)
+        (epoch, value, across.pixel(epoch), values.pixel(value)) for epoch, value in pairs if math.isfinite(value)
     ]
     path = "".join(f"{'L' if i else 'M'}{x:.1f} {y:.1f}" for i, (_, _, x, y) in enumerate(points))
     every = -(-len(points) // MOST_DOTS)

@@ -104,7 +104,7 @@ def _pairs(matrix: Array, names: Sequence[str]) -> Markup:
     """Return the pairs of classes that are confused most often, as bars."""
     wrong = matrix * (1 - np.eye(len(matrix)))
     order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_PAIRS]
-    pairs = [(*divmod(int(place), len(matrix)), float(wrong.flat[place])) for place in order]
+    pairs = [(*divmod(int(index), len(matrix)), float(wrong.flat[index])) for index in order]
     bars = [
         tag(
             "li",

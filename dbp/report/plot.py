@@ -45,8 +45,8 @@ def plot(records: Sequence[RunRecord], out: Path, names: Sequence[str] = ()) -> 
     columns = min(COLUMNS, len(shown))
     rows = -(-len(shown) // columns)
     figure = figure_of(figsize=(WIDTH * columns, HEIGHT * rows), layout="constrained")
-    for place, name in enumerate(shown):
-        _draw(figure.add_subplot(rows, columns, place + 1), records, name)
+    for index, name in enumerate(shown):
+        _draw(figure.add_subplot(rows, columns, index + 1), records, name)
     content = io.BytesIO()
     figure.savefig(content, format=out.suffix.lower()[1:], dpi=150)
     write_file(out, content.getvalue())

@@ -82,7 +82,7 @@ def _shown(value: str, values: Sequence[str]) -> str:
 
 def _letters_in_common(one: str, other: str) -> int:
     """Return how many letters two texts have in common at their beginning."""
-    different = (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    different = (index for index, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
     return next(different, min(len(one), len(other)))
 
 

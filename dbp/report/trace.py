@@ -70,10 +70,10 @@ def trace_of(spans: Sequence[Span]) -> Markup:
     first, last = min(span.start for span in shown), min(until, max(span.end for span in shown))
     height = ROW * len(ranks) + 28
 
-    def place(moment: float) -> float:
+    def pixel(moment: float) -> float:
         return LEFT + (WIDTH - LEFT) * (min(moment, last) - first) / ((last - first) or 1.0)
 
-    bars = [_bar(span, ranks.index(span.rank), place) for span in shown]
+    bars = [_bar(span, ranks.index(span.rank), pixel) for span in shown]
     names = [tag("text", f"rank {rank}", x=0, y=f"{ROW * i + 15:.0f}") for i, rank in enumerate(ranks)]
     ticks = [
         tag(
@@ -95,8 +95,8 @@ def trace_of(spans: Sequence[Span]) -> Markup:
     )
 
 
-def _bar(span: Span, row: int, place: Any) -> Markup:
-    left, right = place(span.start), place(span.end)
+def _bar(span: Span, row: int, pixel: Any) -> Markup:
+    left, right = pixel(span.start), pixel(span.end)
     stage = span.name if span.name in STAGES else "other"
     words = tag("title", f"rank {span.rank}: {span.name}, {span.end - span.start:.3g} ms")
     return tag(

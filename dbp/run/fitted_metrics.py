@@ -139,7 +139,7 @@ def _sample(
 
 
 def targets_sample(form: TargetForm, output_shape: Shape, targets: Array, dtype: np.dtype[Any]) -> Predictions:
-    """Return outputs of zeros beside some targets, which may have fewer places than those for the longest example."""
+    """Return outputs of zeros beside some targets, which may have fewer positions than the longest example."""
     shape: Shape = (len(targets), *output_shape)
     if form.kind == CLASSES and targets.ndim == len(output_shape):
         shape = (*targets.shape, form.count)

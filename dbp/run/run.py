@@ -197,7 +197,7 @@ class Run:
 
     @property
     def has_masks(self) -> bool:
-        """Return True if places of the training inputs may hold no data, or their rows have unequal lengths."""
+        """Return True if positions of the training inputs may hold no data, or their rows have unequal lengths."""
         return self._example_masks(1) is not None
 
     @property

@@ -126,10 +126,10 @@ def files_of(data: Data) -> list[Path]:
 def shared_files(data: Data) -> list[str]:
     """Return a warning for each part of the data, but for the first, that has a file of a part before it."""
     sources = {part: source_in(data, getattr(data, part)) for part in PARTS}
-    places = {part: source.places() for part, source in sources.items() if source is not None}
+    locations = {part: source.locations() for part, source in sources.items() if source is not None}
     warnings = []
-    for part, other in itertools.combinations(places, 2):
-        if common := [name for place, name in places[other].items() if place in places[part]]:
+    for part, other in itertools.combinations(locations, 2):
+        if common := [name for location, name in locations[other].items() if location in locations[part]]:
             warnings.append(
                 f"data.{other} has the same examples as data.{part} in {shortened(common)}, so that its figures do not "
                 "show what the model makes of others"
@@ -238,7 +238,7 @@ def _split_and_check(
 
 
 def _have_like_examples(one: Dataset, other: Dataset) -> bool:
-    """Return True if the inputs of two data sets have the same shapes, but for the places of masks in both."""
+    """Return True if the inputs of two data sets have the same shapes, but for the positions of masks in both."""
     return _fixed_shapes(one) == _fixed_shapes(other)
 
 

@@ -119,8 +119,8 @@ def jump_of_rate(info: CheckpointInfo, settings: Settings, steps: int) -> str:
     horizon = schedule.horizon(now)
     if horizon in (None, before) or not 0 < step < now * steps:
         return ""
-    places = ((step - 1, before), (step, before), (step, horizon), (before * steps, before))
-    last, kept, moved, final = (schedule.factor(at, end * steps) for at, end in places)
+    moments = ((step - 1, before), (step, before), (step, horizon), (before * steps, before))
+    last, kept, moved, final = (schedule.factor(at, end * steps) for at, end in moments)
     if math.isclose(kept, moved):
         return ""
     jump = f"by which the factor of the {schedule.kind} schedule jumps from {last:.2g} to {moved:.2g}"

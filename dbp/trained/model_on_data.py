@@ -42,7 +42,7 @@ class ModelInputs(NamedTuple):
     Args:
         inputs: in the type and units of the model; several by name.
         counts: which rows have a weight that is not 0; None if all count.
-        mask: which places of the inputs hold data; None if all do.
+        mask: which positions of the inputs hold data; None if all do.
     """
 
     inputs: Arrays
@@ -115,7 +115,8 @@ class ModelOnData:
         columns = [name for name in (*example_form(data), *self.standardized) if role_of(name) == "targets"]
         self.form, self.running = output_form(loss, initial, [*dict.fromkeys(columns)] or None), initial.running
         self.loss = self.form.loss
-        self.output_shape, self._output_places = self._named(initial.output_shape), self._named(initial.output_places)
+        self.output_shape = self._named(initial.output_shape)
+        self._output_positions = self._named(initial.output_positions)
         self.example_check = ExampleCheck.of(model, self.form, initial, data, self.standardized)
         moments = running_arrays(self.running)
         for name, shape in (initial.shapes | {name: array.shape for name, array in moments.items()}).items():
@@ -207,14 +208,14 @@ class ModelOnData:
         )
 
     def outputs(self, inputs: Arrays, mask: Arrays = None) -> Arrays:
-        """Return the model's outputs for some inputs, of which the mask says which places hold data.
+        """Return the model's outputs for some inputs, of which the mask says which positions hold data.
 
-        Outputs with places have as many as those for the longest example. They are zeros where a place is masked.
+        Outputs with positions have as many as those for the longest example. They are zeros where a position is masked.
         """
         return self.outputs_and_mask(inputs, mask)[0]
 
     def outputs_and_mask(self, inputs: Arrays, mask: Arrays) -> tuple[Arrays, Arrays]:
-        """Return the model's outputs, and which of their places hold data; None for outputs without places.
+        """Return the model's outputs, and which of their positions hold data; None for outputs without positions.
 
         Both are by name where targets have names.
         """
@@ -224,30 +225,30 @@ class ModelOnData:
             return outputs, each(lambda _: None, outputs) if isinstance(outputs, Mapping) else None
         after = scope.mask_of_outputs(self.model)
         if not isinstance(outputs, Mapping):
-            return _with_all_places(outputs, after, self._output_places, self.output_shape)
+            return _with_all_positions(outputs, after, self._output_positions, self.output_shape)
         masks: Mapping[str, Array] = after if isinstance(after, Mapping) else {}
         found = {
-            name: _with_all_places(output, masks.get(name), self._output_places[name], self.output_shape[name])
+            name: _with_all_positions(output, masks.get(name), self._output_positions[name], self.output_shape[name])
             for name, output in outputs.items()
         }
         return {name: output for name, (output, _) in found.items()}, {name: m for name, (_, m) in found.items()}
 
 
-def _with_all_places(
-    outputs: Array, valid: Array | None, places: int, output_shape: Shape
+def _with_all_positions(
+    outputs: Array, valid: Array | None, positions: int, output_shape: Shape
 ) -> tuple[Array, Array | None]:
-    """Return outputs with as many places as those for the longest example, and a mask of them; None without places.
+    """Return outputs with the positions of the longest example, and a mask of them; None without positions.
 
     Args:
         outputs: of some examples.
-        valid: which of their places hold data; None if all do, or there are none.
-        places: how many axes of the outputs are places of masked inputs.
+        valid: which of their positions hold data; None if all do, or there are none.
+        positions: how many axes of the outputs are positions of masked inputs.
         output_shape: for the longest example.
     """
-    if not places:
+    if not positions:
         return outputs, None
-    if valid is None:  # all places hold data
-        valid = np.ones(outputs.shape[: 1 + places], np.bool_)
+    if valid is None:  # all positions hold data
+        valid = np.ones(outputs.shape[: 1 + positions], np.bool_)
     padded = np.zeros((len(outputs), *output_shape), outputs.dtype)
     longest = np.zeros(padded.shape[: valid.ndim], np.bool_)
     inside = tuple(map(slice, valid.shape))

@@ -30,7 +30,7 @@ class Prediction(NamedTuple):
 
     Args:
         first: the number of the first row.
-        outputs: of the model in the units of the targets, (rows, ...); NaN in marked rows and in masked places. Of
+        outputs: of the model in the units of the targets, (rows, ...); NaN in marked rows and in masked positions. Of
             several outputs, by name.
         row_names: the names of the examples, if they have some, by the name of their column.
         marked: the numbers of the rows that are marked as their inputs or outputs are not finite.
@@ -196,12 +196,12 @@ def _all_finite(arrays: Arrays) -> Array:
 
 
 def _marked(outputs: Array, rows: Array, valid: Array | None) -> Array:
-    """Return outputs with NaN in some rows and in masked places.
+    """Return outputs with NaN in some rows and in masked positions.
 
     Args:
         outputs: of the model.
         rows: the numbers of the rows.
-        valid: which places hold data; None for outputs without places.
+        valid: which positions hold data; None for outputs without positions.
     """
     if len(rows):
         outputs = outputs.copy()

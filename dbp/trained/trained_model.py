@@ -90,7 +90,7 @@ class TrainedModel:
 
     @property
     def input_shape(self) -> Shapes | None:
-        """Return the shape of an example's inputs; None if examples have masked places, or it is not known."""
+        """Return the shape of an example's inputs; None if examples have masked positions, or it is not known."""
         return stored_input_shape(self.progress)
 
     def __repr__(self) -> str:
@@ -154,8 +154,8 @@ class TrainedModel:
     def predict(self, inputs: Any, *, scale: Numbers | None = None, not_finite: str = "refuse") -> Any:
         """Return the model's outputs (examples, ...) in the units of the targets; collective.
 
-        They have the bits of the outputs that `dbp predict` writes. Places that are masked are NaN. Where targets have
-        names, the outputs are a dictionary by name.
+        They have the bits of the outputs that `dbp predict` writes. Positions that are masked are NaN. Where targets
+        have names, the outputs are a dictionary by name.
 
         Args:
             inputs: an array (examples, ...) as the training data stores its inputs, a dbp.data.Ragged, or a dictionary

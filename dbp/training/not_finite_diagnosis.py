@@ -1,4 +1,4 @@
-"""The search for the place where numbers stop being finite, in the mini-batch whose cost or gradient is not finite.
+"""The search for the operation where numbers stop being finite, in the mini-batch whose cost or gradient is not finite.
 
 Each rank searches its own shards, and all ranks get all findings. The search runs only after a failed step, and changes
 nothing that the next step depends on.
@@ -34,7 +34,7 @@ class Found(NamedTuple):
 
     Args:
         source: where it arose: PARAMETERS, DATA, ... or SUM.
-        place: its place within the source, in the order of the forward or backward pass.
+        order: its number within the source, in the order of the forward or backward pass.
         what: what it is, in words.
         rank: the rank that found it.
         host: the host of the rank.
@@ -45,7 +45,7 @@ class Found(NamedTuple):
     """
 
     source: int
-    place: int
+    order: int
     what: str
     rank: int
     host: str
@@ -59,7 +59,7 @@ class LayerLocation(NamedTuple):
     """The first result in a forward pass that is not finite.
 
     Args:
-        order: its place in the order of the forward pass.
+        order: its number in the order of the forward pass.
         name: the layer or operation, in words.
         values: the result.
     """
@@ -99,7 +99,7 @@ def diagnose(cost: MiniBatchCost, weights: Array, rows: RowsOf) -> list[Found]:
 
     def gathered(search_one: Callable[[], list[Found]]) -> list[Found]:
         found = [one for of_rank in comm.gather(search_one()) for one in of_rank]
-        return sorted(found, key=lambda one: (one.source, one.place, one.shard or 0, one.rank))
+        return sorted(found, key=lambda one: (one.source, one.order, one.shard or 0, one.rank))
 
     with np.errstate(all="ignore"):
         objective.arena.fence(weights)
@@ -137,7 +137,7 @@ class NotFiniteSearch:
         weights = self._objective.with_frozen(self._parameters)
         wrong = {name: int(np.count_nonzero(~np.isfinite(w))) for name, w in weights.items()}
         texts = {name: f"{n:,} of {weights[name].size:,} numbers of {name}" for name, n in wrong.items() if n}
-        return [self._found(PARAMETERS, place, f"the weights: {text}") for place, text in enumerate(texts.values())]
+        return [self._found(PARAMETERS, order, f"the weights: {text}") for order, text in enumerate(texts.values())]
 
     def forward(self) -> list[Found]:
         """Return for each shard findings in its data, or else in the first outputs, losses or moments; collective."""
@@ -162,10 +162,10 @@ class NotFiniteSearch:
         found = []
         roles = {"inputs": shard.inputs, "targets": shard.targets, "weights": shard.example_weights}
         columns = {f"{role} {name}".strip(): c for role, given in roles.items() for name, c in as_dict(given).items()}
-        for place, (name, column) in enumerate(columns.items()):
+        for order, (name, column) in enumerate(columns.items()):
             if column is not None and not finite(column):
                 what = f"the {name} in the data, as {column.dtype}"
-                found.append(self._found(DATA, place, what, shard, _positions(column)))
+                found.append(self._found(DATA, order, what, shard, _positions(column)))
         return found
 
     def _in_outputs(self, shard: Shard) -> list[Found]:
@@ -213,18 +213,18 @@ class NotFiniteSearch:
         views = self._objective.layout.dense.views(self._sums)
         wrong = [name for name, view in views.items() if not view.all()] + self._wrong_rows
         text = "the gradient of {}, summed over the shards, each of which is finite"
-        return [self._found(SUM, place, text.format(name)) for place, name in enumerate(wrong)]
+        return [self._found(SUM, order, text.format(name)) for order, name in enumerate(wrong)]
 
     # --- passes -----------------------------------------------------------------------------------------
 
     def _found(
-        self, source: int, place: int, what: str, shard: Shard | None = None, positions: Sequence[int] = ()
+        self, source: int, order: int, what: str, shard: Shard | None = None, positions: Sequence[int] = ()
     ) -> Found:
         if shard is None:
-            return Found(source, place, what, self._rank, self._host)
+            return Found(source, order, what, self._rank, self._host)
         rows = self._rows(shard.number)[list(positions[:SHOWN])].tolist() if len(positions) else []
         where = self._rank, self._host, shard.number, shard.count
-        return Found(source, place, what, *where, len(positions), tuple(rows))
+        return Found(source, order, what, *where, len(positions), tuple(rows))
 
     def _pass(self, shard: Shard) -> Pass:
         objective = self._objective

@@ -55,7 +55,7 @@ def describe(findings: Sequence[Found], data: str) -> list[str]:
     """
     if not findings:
         return [FINITE_HERE]
-    groups = [list(group) for _, group in groupby(findings, key=lambda one: (one.source, one.place, one.what))]
+    groups = [list(group) for _, group in groupby(findings, key=lambda one: (one.source, one.order, one.what))]
     lines = []
     for introduction, group in zip(INTRODUCTIONS, groups, strict=False):
         lines += [f"{introduction}: {group[0].what}", f"  {_origin(group, data)}"]

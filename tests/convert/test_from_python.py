@@ -67,8 +67,8 @@ def test_rows_of_unequal_length(tmp_path):
     ]
     np.testing.assert_array_equal(found.targets, Y[:5])
     assert data.meaning["targets"].classes == ("ant", "bee")
-    per_place = [{"inputs": Ragged.of(ROWS), "targets": Ragged.of([row + 1 for row in ROWS])}]
-    assert write_blocks(tmp_path / "p.h5", per_place) == 5
+    per_position = [{"inputs": Ragged.of(ROWS), "targets": Ragged.of([row + 1 for row in ROWS])}]
+    assert write_blocks(tmp_path / "p.h5", per_position) == 5
     found = HDF5Dataset(tmp_path / "p.h5", offsets="offsets").read(slice(0, 5))
     np.testing.assert_array_equal(found.targets[found.mask], found.inputs[found.mask] + 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["o.h5", "p.h5"]

@@ -17,7 +17,7 @@ RNG = np.random.default_rng(0)
 X, CLASSES, NUMBERS = RNG.standard_normal((11, 6)), RNG.integers(0, 3, 11), RNG.standard_normal((11, 3))
 WEIGHTS = RNG.random(11)
 MASK = np.arange(11) % 3 > 0
-PLACES = (RNG.random((11, 3)) > 0.3).astype(float)  # a weight for each output
+POSITIONS = (RNG.random((11, 3)) > 0.3).astype(float)  # a weight for each output
 NETWORK = nn.Sequential(nn.Dense(4, "tanh"), nn.Dense(3, "relu"), nn.Dense(3))
 NOISY = nn.Sequential(nn.Dense(5, "sigmoid"), nn.Dropout(0.4), nn.Dense(3))
 NORMAL = nn.Sequential(nn.Dense(4), nn.BatchNorm(), nn.Activation("tanh"), nn.Dense(3))
@@ -26,7 +26,7 @@ CASES = {
     "plain": (NETWORK, nn.CrossEntropy(), CLASSES, None),
     "weights": (NETWORK, nn.CrossEntropy(), CLASSES, WEIGHTS),
     "mask": (NETWORK, nn.BinaryCrossEntropy(), (NUMBERS > 0).astype(float), MASK.astype(float)),
-    "places": (NETWORK, nn.MeanSquaredError(), NUMBERS, PLACES),
+    "positions": (NETWORK, nn.MeanSquaredError(), NUMBERS, POSITIONS),
     "dropout": (NOISY, nn.CrossEntropy(), CLASSES, WEIGHTS),
     "batch norm": (NORMAL, nn.MeanSquaredError(), NUMBERS, None),
 }
@@ -141,7 +141,7 @@ def test_the_value_is_that_of_value_and_gradient_to_the_last_bit(case):
         assert problem.on_batch.value(problem.w) == problem.on_batch.value_and_gradient(problem.w).cost
 
 
-@pytest.mark.parametrize("case", ["plain", "weights", "places"])
+@pytest.mark.parametrize("case", ["plain", "weights", "positions"])
 def test_squares_of_gradients_of_single_losses(case):
     problem, exact = Problem(case, 3), 0
     for shard in problem.filled:

@@ -48,16 +48,18 @@ class Problem:
     @staticmethod
     def of_outputs(flat, weights=WEIGHTS):
         """Return the cost from the outputs: a weighted mean of the losses of each target, times its weight."""
-        places, label, energy = flat[: ROWS * 12], flat[ROWS * 12 : ROWS * 15], flat[ROWS * 15 :]
+        positions, label, energy = flat[: ROWS * 12], flat[ROWS * 12 : ROWS * 15], flat[ROWS * 15 :]
         by_label, by_energy = weights.get("label", np.ones(ROWS)), weights.get("energy", np.ones(ROWS))
-        squares = ad.square(ad.reshape(places, shape=(ROWS, 6, 2)) - np.where(MASK[..., None], TARGETS["places"], 0))
-        of_places = ad.mean(squares, axis=2) * MASK.astype(float)
+        squares = ad.square(
+            ad.reshape(positions, shape=(ROWS, 6, 2)) - np.where(MASK[..., None], TARGETS["positions"], 0)
+        )
+        of_positions = ad.mean(squares, axis=2) * MASK.astype(float)
         logits = ad.reshape(label, shape=(ROWS, 3))
         of_label = ad.logsumexp(logits, axis=1) - ad.sum_(logits * np.eye(3)[TARGETS["label"]], axis=1)
         size = ad.abs_(energy - TARGETS["energy"])
         d = ad.clip(size, low=0.0, high=1.0)
         of_energy = d * (size - 0.5 * d)
-        parts = (of_places, MASK), (of_label, by_label), (of_energy, by_energy)
+        parts = (of_positions, MASK), (of_label, by_label), (of_energy, by_energy)
         costs = [ad.sum_(losses * weight.astype(float)) / weight.sum() for losses, weight in parts]
         return costs[0] + costs[1] + 0.3 * costs[2]
 
@@ -87,8 +89,8 @@ def test_the_parts_of_the_cost_are_among_the_metrics():
     problem = Problem(4)
     totals = problem.cost.value_and_gradient(problem.w).totals
     values = totals.values(problem.objective.metrics)
-    assert list(values) == ["cost", "cost_places", "cost_label", "cost_energy"]
-    parts = values["cost_places"], values["cost_label"], values["cost_energy"]
+    assert list(values) == ["cost", "cost_positions", "cost_label", "cost_energy"]
+    parts = values["cost_positions"], values["cost_label"], values["cost_energy"]
     np.testing.assert_allclose(values["cost"], parts[0] + parts[1] + 0.3 * parts[2], rtol=1e-14)
     twice = totals + totals
     np.testing.assert_allclose(twice.cost, totals.cost, rtol=1e-14)
@@ -118,7 +120,7 @@ def test_part_of_a_batch_has_the_mean_of_its_own_weights():
 
 def test_layers_see_which_examples_count():
     shard = Problem(1).batch[0]
-    assert layer_weights(shard).tolist() == [*[1.0] * 7, 1.0, *[1.0] * 3]  # the places of the eighth one count
+    assert layer_weights(shard).tolist() == [*[1.0] * 7, 1.0, *[1.0] * 3]  # the positions of the eighth one count
     named = shard._replace(targets={n: shard.targets[n] for n in ("label", "energy")})
     weights = {n: shard.example_weights[n] for n in ("label", "energy")}
     assert layer_weights(named._replace(example_weights=weights)).tolist() == [*[1.0] * 7, 0.0, *[1.0] * 3]

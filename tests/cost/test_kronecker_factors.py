@@ -17,7 +17,7 @@ from dbp.reading.shard import Shard
 
 RNG = np.random.default_rng(0)
 X, SEQUENCES = RNG.standard_normal((9, 4)), RNG.standard_normal((9, 3, 4))
-WEIGHTS, PLACES = RNG.random(9), (RNG.random((9, 3)) > 0.3).astype(float)
+WEIGHTS, POSITIONS = RNG.random(9), (RNG.random((9, 3)) > 0.3).astype(float)
 
 
 @dataclass(frozen=True)
@@ -79,17 +79,17 @@ def test_they_are_means_over_the_examples(shards, weights):
         np.testing.assert_allclose(found["squares/s"], each @ (by_outputs * z) ** 2 / total, rtol=1e-10)
 
 
-def test_places_count_by_their_weights_and_masks():
-    mask = PLACES > 0
-    cost, w = cost_of([nn.Dense(2, bias=False)], Drawn(), SEQUENCES, 2, PLACES, mask)
+def test_positions_count_by_their_weights_and_masks():
+    mask = POSITIONS > 0
+    cost, w = cost_of([nn.Dense(2, bias=False)], Drawn(), SEQUENCES, 2, POSITIONS, mask)
     found = factors(cost, w)
     weight = cost.objective.layout.views(w)["dense_1/weight"]
-    counts = PLACES.mean(axis=1, keepdims=True) * mask  # an example counts with the mean of its weights
-    by_z = -2 * np.sin(1000 * SEQUENCES @ weight) * np.sqrt(PLACES / 2)[:, :, None]
+    counts = POSITIONS.mean(axis=1, keepdims=True) * mask  # an example counts with the mean of its weights
+    by_z = -2 * np.sin(1000 * SEQUENCES @ weight) * np.sqrt(POSITIONS / 2)[:, :, None]
     inputs = np.einsum("nt,nti,ntj->ij", counts, SEQUENCES, SEQUENCES) / counts.sum()
     np.testing.assert_allclose(found["inputs/dense_1/weight"], inputs, rtol=1e-10)
     np.testing.assert_allclose(
-        found["deltas/dense_1/weight"], np.einsum("nti,ntj->ij", by_z, by_z) / PLACES.sum(), rtol=1e-10
+        found["deltas/dense_1/weight"], np.einsum("nti,ntj->ij", by_z, by_z) / POSITIONS.sum(), rtol=1e-10
     )
 
 

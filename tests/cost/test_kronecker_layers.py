@@ -70,7 +70,7 @@ def test_functions_and_shared_weights():
 
 GEOMETRIES = {
     "dense": (nn.Dense(3), ROWS),
-    "dense at places": (nn.Dense(3), RNG.normal(size=(5, 2, 4))),
+    "dense at positions": (nn.Dense(3), RNG.normal(size=(5, 2, 4))),
     "images": (nn.Conv2d(3, (3, 2), stride=2, padding="same"), IMAGES),
     "dilation": (nn.Conv2d(3, 2, dilation=2), IMAGES),
     "sequences": (nn.Conv1d(3, 3, padding=1), RNG.normal(size=(3, 7, 2))),
@@ -87,14 +87,14 @@ def test_inputs_times_deltas_are_the_gradient(case, monkeypatch):
     ((kronecker, (use,)),) = kronecker_uses([output], leaves).items()
     assert masks_of(call) == {use.z.created: None}
     matrix = np.zeros((kronecker.inputs, kronecker.inputs))
-    places = use.z.size // kronecker.units
-    assert add_inputs(use, True, None, None, matrix) == places
-    rows = np.empty((places, kronecker.inputs))
-    for place in range(places):
+    positions = use.z.size // kronecker.units
+    assert add_inputs(use, True, None, None, matrix) == positions
+    rows = np.empty((positions, kronecker.inputs))
+    for position in range(positions):
         delta = np.zeros(use.z.shape)
-        delta.reshape(places, -1)[place, 0] = 1
+        delta.reshape(positions, -1)[position, 0] = 1
         by_w, by_b = ad.pullback(use.z, delta, [leaves[kronecker.weight], leaves[kronecker.bias]])
-        rows[place] = [*by_w.reshape(-1, kronecker.units)[:, 0], by_b[0]]
+        rows[position] = [*by_w.reshape(-1, kronecker.units)[:, 0], by_b[0]]
     np.testing.assert_allclose(matrix, rows.T @ rows, rtol=1e-12)
 
 

@@ -24,7 +24,7 @@ def cost_of(model, shards=1, weights=None, mask=None, dtype="float64", by_rows=F
         model: of words.
         shards: of the examples.
         weights: of the examples.
-        mask: of the places of the inputs.
+        mask: of the positions of the inputs.
         dtype: of the weights.
         by_rows: whether the gradients of tables are computed by rows if they are not sparse.
     """
@@ -87,7 +87,7 @@ def test_gradients_are_those_of_whole_tables(model, shards, sparse):
     assert len(rows) == (1 if model is plain else 2)
 
 
-def test_the_fill_of_masked_places_is_no_entry():
+def test_the_fill_of_masked_positions_is_no_entry():
     mask = RNG.random(X.shape) < 0.5
     mask[:, 0] = True
     model = nn.Sequential(nn.Embedding(9, 4, sparse=True), nn.GRU(3, sequences=False))

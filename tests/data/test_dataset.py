@@ -84,12 +84,12 @@ def test_a_data_set_of_ones_own_needs_two_methods():
 
 
 @pytest.mark.parametrize("column", ["inputs", "targets", "weights"])
-def test_masked_places_of_numpy_are_refused(column):
+def test_masked_positions_of_numpy_are_refused(column):
     columns = {"inputs": X, "targets": X[:, 0], "weights": X[:, 1] ** 2}
     columns[column] = np.ma.masked_where(columns[column] == columns[column].flat[0], columns[column])
-    with pytest.raises(UserError, match=f"{column} have 1 masked places, of which the numbers are not known; fill"):
+    with pytest.raises(UserError, match=f"{column} have 1 masked positions, of which the numbers are not known; fill"):
         ArrayDataset(**columns)
-    with pytest.raises(UserError, match="rows of a ragged column have 1 masked places"):
+    with pytest.raises(UserError, match="rows of a ragged column have 1 masked positions"):
         Ragged.of([columns[column], X])
-    columns[column] = np.ma.masked_array(X if column == "inputs" else X[:, 0])  # without a masked place
+    columns[column] = np.ma.masked_array(X if column == "inputs" else X[:, 0])  # without a masked position
     assert len(ArrayDataset(**columns)) == len(X)

@@ -17,7 +17,7 @@ from dbp.data import (
     mapped,
     without_placeholders,
 )
-from dbp.data.ragged import padded_length, places_of
+from dbp.data.ragged import padded_length, positions_of
 from dbp.errors import DataError, UserError
 
 RNG = np.random.default_rng(5)
@@ -44,10 +44,10 @@ def test_rows_are_padded_to_the_longest_of_them(rows):
     length = padded_length(max(map(len, wanted), default=0))
     got, mask = column.read(chosen), column.mask(chosen)
     assert got.shape == (len(wanted), length, 2)
-    for row, places, expected in zip(got, mask, wanted, strict=True):
+    for row, positions, expected in zip(got, mask, wanted, strict=True):
         np.testing.assert_array_equal(row[: len(expected)], expected)
         assert not row[len(expected) :].any()
-        np.testing.assert_array_equal(places, np.arange(length) < len(expected))
+        np.testing.assert_array_equal(positions, np.arange(length) < len(expected))
 
 
 def test_padded_lengths_are_few_and_little_longer():
@@ -80,13 +80,13 @@ def test_targets_of_examples_beside_ragged_inputs(tmp_path):
     assert read["targets"].tolist() == [5, 2]
 
 
-def test_weights_of_examples_and_of_places():
+def test_weights_of_examples_and_of_positions():
     weights = np.array([1, 2, 0.5, 1, 0, 3])
     of_examples = ArrayDataset(Ragged.of(ROWS), Ragged.of(LABELS), weights).read(slice(0, 3))
     np.testing.assert_array_equal(of_examples["weights"], of_examples["mask"] * weights[:3, None])
     each = Ragged.of([weight * np.ones(length) for weight, length in zip(weights, LENGTHS, strict=True)])
-    of_places = ArrayDataset(Ragged.of(ROWS), Ragged.of(LABELS), each)
-    np.testing.assert_array_equal(of_places.read(slice(0, 3))["weights"], of_examples["weights"])
+    of_positions = ArrayDataset(Ragged.of(ROWS), Ragged.of(LABELS), each)
+    np.testing.assert_array_equal(of_positions.read(slice(0, 3))["weights"], of_examples["weights"])
 
 
 def test_rows_of_variable_length(tmp_path):
@@ -136,12 +136,12 @@ def test_a_mask_of_ones_own_is_of_booleans():
         example_masks(OwnMask())
 
 
-def test_places_of_outputs_are_those_of_the_targets():
+def test_positions_of_outputs_are_those_of_the_targets():
     mask = np.ones((3, 16), bool)
-    assert places_of((40, 5), np.zeros((3, 16)), mask, 1) == (16, 5)
-    assert places_of((20, 5), np.zeros((3, 16)), mask, 0) == (20, 5)  # of a model that changes the places
-    assert places_of((5,), np.zeros(3), mask, 0) == (5,)
-    assert places_of((40, 5), np.zeros((3, 40)), None, 1) == (40, 5)
+    assert positions_of((40, 5), np.zeros((3, 16)), mask, 1) == (16, 5)
+    assert positions_of((20, 5), np.zeros((3, 16)), mask, 0) == (20, 5)  # of a model that changes the positions
+    assert positions_of((5,), np.zeros(3), mask, 0) == (5,)
+    assert positions_of((40, 5), np.zeros((3, 40)), None, 1) == (40, 5)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,9 @@ def test_a_mask_of_other_numbers_than_0_and_1_is_refused(tmp_path, rows):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["inputs"], file["targets"], file["mask"] = np.ones((4, 3, 1)), np.arange(4), mask
     data = FileSource([f"{tmp_path}/a.h5"], ColumnNames(mask="mask")).open()
-    with pytest.raises(DataError, match=r"a\.h5: mask must be 1 or 0 for each place, but that of example 3 contains 2"):
+    with pytest.raises(
+        DataError, match=r"a\.h5: mask must be 1 or 0 for each position, but that of example 3 contains 2"
+    ):
         data.read(rows)
     assert data.read(slice(0, 3)).mask.all()
 

@@ -74,7 +74,7 @@ def operators(proto):
 IMAGE, SEQUENCE, VOLUME = (9, 8, 4), (7, 6), (5, 6, 4, 2)
 LAYERS = {
     "dense": ([nn.Dense(5, "tanh"), nn.Dense(3, bias=False)], (6,)),
-    "dense on places": ([nn.Dense(5, "relu"), nn.Dense(3, bias=False)], SEQUENCE),
+    "dense on positions": ([nn.Dense(5, "relu"), nn.Dense(3, bias=False)], SEQUENCE),
     "flatten": ([nn.Flatten(), nn.Dense(3)], IMAGE),
     "flatten after channels first": ([nn.Conv2d(3, 3), nn.Flatten(), nn.Dense(3)], IMAGE),
     "reshape": ([nn.Dense(4), nn.Reshape((4, 7)), nn.Dense(2)], (7, 5)),
@@ -114,7 +114,7 @@ LAYERS = {
     "average_pool1d": ([nn.AveragePool1d(3, padding=1), nn.Dense(2)], SEQUENCE),
     "global_average_pool": ([nn.Conv2d(5, 2), nn.GlobalAveragePool(), nn.Dense(2)], IMAGE),
     "global_max_pool": ([nn.GlobalMaxPool(), nn.Dense(2)], SEQUENCE),
-    "global pool after places first": ([nn.GRU(4), nn.GlobalMaxPool(), nn.Dense(2)], SEQUENCE),
+    "global pool after positions first": ([nn.GRU(4), nn.GlobalMaxPool(), nn.Dense(2)], SEQUENCE),
     "batch_norm": ([nn.Conv2d(5, 3), nn.BatchNorm(epsilon=1e-3), nn.Activation("relu")], IMAGE),
     "batch_norm of rows": ([nn.Dense(5), nn.BatchNorm()], (6,)),
     "layer_norm": ([nn.LayerNorm(epsilon=1e-3), nn.Dense(2)], SEQUENCE),

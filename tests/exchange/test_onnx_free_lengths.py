@@ -77,7 +77,7 @@ def test_a_graph_works_for_images_of_other_sizes(lengths):
     np.testing.assert_allclose(session.run(None, {"inputs": x})[0], expected, rtol=1e-5, atol=1e-5)
 
 
-def test_numbers_for_each_place_fix_its_length():
+def test_numbers_for_each_position_fix_its_length():
     model = [nn.Conv1d(3, 3, padding="same")]
     assert dimensions(model, (5, 2), scaling=Scaling(factor=np.ones(2) / 2))["inputs"] == ["length", 2]
     assert dimensions(model, (5, 2), scaling=Scaling(factor=np.ones((5, 1)) / 2))["inputs"] == [5, 2]
@@ -132,6 +132,6 @@ def test_sequences_of_unequal_length_need_no_length_to_be_given(tmp_path):
 
 def test_a_model_for_one_length_of_data_with_masks_needs_it_to_be_given(tmp_path):
     train(tmp_path, [nn.Flatten(), nn.Dense(2)], inputs="padded", mask="there")
-    with pytest.raises(UserError, match=r"masked places, or unequal lengths, .* as in --input 28,28,1$"):
+    with pytest.raises(UserError, match=r"masked positions, or unequal lengths, .* as in --input 28,28,1$"):
         export(tmp_path / "run", tmp_path / "out.onnx")
     assert "(examples, 5, 3)" in export(tmp_path / "run", tmp_path / "out.onnx", input_shape=(5, 3))

@@ -172,7 +172,7 @@ def test_channels_that_are_turned_for_a_layer(tmp_path, back, images):
     names = [f"0={layers[0].kind}_1", "1.inner=layer_norm_1", "3=dense_1"]
     with pytest.raises(UserError, match=r"flatten_1: .* is not known; say .* --channels first or --channels last"):
         imported(module, layers, shape, names, tmp_path)
-    with pytest.raises(UserError, match="unknown place of channels 'back'"):
+    with pytest.raises(UserError, match="unknown position of channels 'back'"):
         imported(module, layers, shape, names, tmp_path, channels="back")
     compare(module, layers, shape, names, tmp_path, channels="first" if back else "last")
 

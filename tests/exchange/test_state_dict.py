@@ -87,7 +87,7 @@ def test_names_and_axes_are_those_of_pytorch():
     assert shapes["batch_norm_1.running_var"] == (5,)
     assert found["batch_norm_1.num_batches_tracked"] == np.int64(7)
     assert found["net.0.weight"][4, 0, 1, 2] == weights["conv2d_1/weight"][1, 2, 0, 4]
-    rows = weights["dense_1/weight"].reshape(13, 8, 5, 4)  # places before channels
+    rows = weights["dense_1/weight"].reshape(13, 8, 5, 4)  # positions before channels
     np.testing.assert_array_equal(found["head.weight"].reshape(4, 5, 13, 8)[3, 2], rows[:, :, 2, 3])
 
 

@@ -52,18 +52,18 @@ def test_sums_of_deltas_are_differences_of_the_cost(layers, x, weighted, shards)
 
 
 def shifted(scope, x):
-    """Use one layer twice on sequences (examples, 4, 6), with weighted inputs that can be shifted place by place."""
+    """Use one layer twice on sequences (examples, 4, 6), with weighted inputs to be shifted position by position."""
     w, shift = scope.parameter("weight", (6, 5)), scope.parameter("shift", (2, 4, 5), "zeros")
     first = scope.neurons(x @ w + shift[0], ad.tanh)
     second = scope.neurons((x * x) @ w + shift[1], ad.relu)
     return (first + second) @ scope.parameter("out", (5, 3))
 
 
-@pytest.mark.parametrize("mask", [None, "examples", "places"])
+@pytest.mark.parametrize("mask", [None, "examples", "positions"])
 def test_sizes_are_those_of_each_example_alone_with_weights_masks_and_several_uses(mask):
     rng = np.random.default_rng(3)
     x, y = rng.standard_normal((8, 4, 6)), rng.integers(0, 3, (8, 4))
-    w = {None: None, "examples": rng.random(8), "places": (rng.random((8, 4)) < 0.6) * 1.0}[mask]
+    w = {None: None, "examples": rng.random(8), "positions": (rng.random((8, 4)) < 0.6) * 1.0}[mask]
     if w is not None:
         w[2] = 0
     parameters = weights_of(shifted, x)
@@ -72,7 +72,7 @@ def test_sizes_are_those_of_each_example_alone_with_weights_masks_and_several_us
     def loss_of(i, shift):
         losses = nn.CrossEntropy()(shifted(nn.use(parameters | {"shift": shift}), x[i : i + 1]), y[i : i + 1])
         given = 1.0 if w is None else w[i]
-        return ad.sum_(losses * given) if mask == "places" else ad.mean(losses) * given
+        return ad.sum_(losses * given) if mask == "positions" else ad.mean(losses) * given
 
     deltas = np.array([ad.gradient(lambda s, i=i: loss_of(i, s))(parameters["shift"]) for i in range(8)])
     total = 8 if w is None else w.sum()

@@ -93,8 +93,8 @@ def test_one_answer_has_one_column():
 
 
 @pytest.mark.parametrize("masked", [True, False])
-def test_places_count_as_examples_of_their_own(masked):
-    """Sequences of five places, of which a mask leaves some out."""
+def test_positions_count_as_examples_of_their_own(masked):
+    """Sequences of five positions, of which a mask leaves some out."""
     outputs, targets = RNG.standard_normal((12, 5, CLASSES)), RNG.integers(0, CLASSES, (12, 5))
     mask = (RNG.random((12, 5)) < 0.6).astype(float) if masked else RNG.random(12)
     kinds = ["f1", "balanced_accuracy", "accuracy", "confusion_matrix"]

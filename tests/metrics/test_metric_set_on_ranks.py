@@ -12,7 +12,7 @@ PROGRAMS = ROOT / "tests" / "programs"
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("words", [(), ("mixup",)], ids=["weighted places", "mixup"])
+@pytest.mark.parametrize("words", [(), ("mixup",)], ids=["weighted positions", "mixup"])
 def test_the_same_bits_on_any_number_of_ranks(tmp_path, words):
     found = {}
     for ranks in (1, 2, 3):

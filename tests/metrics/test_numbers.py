@@ -30,7 +30,7 @@ def test_errors_equal_those_of_scikit_learn(kind, weights):
     assert single == pytest.approx(each[0], abs=1e-12)
 
 
-def test_places_and_weights_of_outputs():
+def test_positions_and_weights_of_outputs():
     outputs, targets = RNG.standard_normal((2, 6, 5, 2))
     weights = RNG.random((6, 5, 2))
     for own in (weights, weights[:, :, 0], weights[:, 0, 0]):

@@ -46,7 +46,7 @@ def test_answers_and_two_classes(weights):
     )
 
 
-def test_weights_of_places_and_of_outputs():
+def test_weights_of_positions_and_of_outputs():
     outputs, targets = RNG.standard_normal((9, 5, 2)), (RNG.random((9, 5, 2)) < 0.5).astype(float)
     p = nn.BinaryCrossEntropy().predict(outputs)["probabilities"]
     for own in (RNG.random((9, 5, 2)), (RNG.random((9, 5)) < 0.7).astype(float)):

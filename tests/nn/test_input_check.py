@@ -57,7 +57,7 @@ def test_layers_are_asked_without_parameters(model, checks, asked, refused):
             check_inputs(model, inputs, None, len(checks))
 
 
-def test_masked_places_are_not_asked():
+def test_masked_positions_are_not_asked():
     model, inputs = nn.Sequential(nn.Embedding(4, 2), nn.Dense(1)), np.array([[1, 9]], np.float32)
     assert check_inputs(model, inputs, np.array([[True, False]]), 1) == 1
     with pytest.raises(UserError, match=r"^embedding_1: .* contain 9"):

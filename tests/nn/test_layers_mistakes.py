@@ -27,7 +27,10 @@ from tests.nn.models import inputs, run, start
         (lambda: nn.Conv1d(4, (3, 3)), r"size must be one whole number, but is \(3, 3\)"),
         (lambda: nn.Conv1d(4, 3, stride=-1), "stride must be at least 1, but is -1"),
         (lambda: nn.ConvTranspose2d(4, 3, padding="full"), "unknown padding 'full'; valid: same, valid"),
-        (lambda: nn.Conv2d(4, 3, padding="causal"), "padding 'causal' is for conv1d alone, whose places have an order"),
+        (
+            lambda: nn.Conv2d(4, 3, padding="causal"),
+            "padding 'causal' is for conv1d alone, whose positions have an order",
+        ),
         (lambda: nn.Conv1d(4, 3, padding="casual"), "unknown padding 'casual'; did you mean 'causal'"),
         (lambda: nn.Conv3d(4, (3, 3)), r"size must be a whole number or three, but is \(3, 3\)"),
         (lambda: nn.Conv3d(4, 3, groups=3), r"filters must be a multiple of groups \(3\), but are 4"),
@@ -269,13 +272,13 @@ def test_weights_for_other_inputs_are_refused_not_broadcast(name):
         model(nn.use(parameters, running), inputs(2, *given))
 
 
-def test_weights_that_do_not_fit_places_are_refused():
-    def check(shape, places):
-        loss, outputs = (nn.MeanSquaredError(), places) if places else (nn.CrossEntropy(), (3,))
-        nn.check_targets(loss, np.zeros((6, *places), int), np.zeros(shape), outputs)
+def test_weights_that_do_not_fit_positions_are_refused():
+    def check(shape, positions):
+        loss, outputs = (nn.MeanSquaredError(), positions) if positions else (nn.CrossEntropy(), (3,))
+        nn.check_targets(loss, np.zeros((6, *positions), int), np.zeros(shape), outputs)
 
-    for shape, places in (((6, 4), (5,)), ((6, 5, 2), (5,)), ((6, 2), ())):
+    for shape, positions in (((6, 4), (5,)), ((6, 5, 2), (5,)), ((6, 2), ())):
         with pytest.raises(UserError, match="weights must be one number per example"):
-            check(shape, places)
-    for shape, places in (((6,), (5,)), ((6, 5), (5,)), ((6,), ())):
-        check(shape, places)
+            check(shape, positions)
+    for shape, positions in (((6,), (5,)), ((6, 5), (5,)), ((6,), ())):
+        check(shape, positions)

@@ -43,9 +43,9 @@ IMAGES = """
 """
 ROWS = """
     { kind = "residual", layers = [{ kind = "spectral_conv1d", filters = 8, modes = 3 }] },
-    { kind = "position", name = "places" },
+    { kind = "position", name = "positions" },
     { kind = "max_pool1d", size = 2, name = "pairs" },
-    { kind = "attention", heads = 2, from = ["places", "pairs"] },
+    { kind = "attention", heads = 2, from = ["positions", "pairs"] },
     { kind = "attention", heads = 2, causal = true },
     { kind = "layer_norm" },
     { kind = "fourier_features", frequencies = 4, deviation = 0.1 },
@@ -118,8 +118,8 @@ def one_rank(tmp_path_factory):
 def moments_of(folder):
     """Return the running moments in the newest checkpoint of a run."""
     with h5py.File(max((folder / "run" / "checkpoints").glob("*.h5"))) as file:
-        places = ("batch_norm_1", "residual_1/shortcut/batch_norm_1")
-        return {f"{p}/{n}": file[f"model/{p}/{n}"][:] for p in places for n in ("running_mean", "running_variance")}
+        paths = ("batch_norm_1", "residual_1/shortcut/batch_norm_1")
+        return {f"{p}/{n}": file[f"model/{p}/{n}"][:] for p in paths for n in ("running_mean", "running_variance")}
 
 
 def check_equal(folder, one_rank):

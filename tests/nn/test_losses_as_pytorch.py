@@ -1,4 +1,4 @@
-"""Losses beside PyTorch's in float64, with weights of examples, of places and masks."""
+"""Losses beside PyTorch's in float64, with weights of examples, of positions and masks."""
 
 import numpy as np
 import pytest
@@ -16,9 +16,9 @@ from tests.nn.torch_layers import Place, first, follow, functional, torch
 def torch_losses(loss, z, targets):
     """Return PyTorch's loss at each position."""
     if loss.kind == "cross_entropy":
-        of_places = targets if targets.dtype == torch.int64 else first(targets)
+        of_positions = targets if targets.dtype == torch.int64 else first(targets)
         smoothing = loss.label_smoothing
-        return functional.cross_entropy(first(z), of_places, reduction="none", label_smoothing=smoothing)
+        return functional.cross_entropy(first(z), of_positions, reduction="none", label_smoothing=smoothing)
     if loss.kind == "kullback_leibler":
         return functional.kl_div(functional.log_softmax(z, -1), targets, reduction="none").sum(-1)
     if loss.kind == "hinge":
@@ -34,9 +34,9 @@ def torch_losses(loss, z, targets):
     return getattr(functional, name)(z, targets, reduction="none")
 
 
-def targets_for(loss, probabilities, places, rng):
+def targets_for(loss, probabilities, positions, rng):
     """Draw targets of nine examples with three outputs at each position."""
-    shape = (9, *places)
+    shape = (9, *positions)
     if probabilities:
         return rng.dirichlet(np.ones(3), shape)
     if isinstance(loss, (nn.CrossEntropy, nn.Hinge)):
@@ -60,20 +60,20 @@ LOSSES = [
 ]
 
 
-def weights_for(kind, places, rng):
+def weights_for(kind, positions, rng):
     """Draw no weights, one for each example, one for each position, or a mask of positions."""
     if kind == "mask":
-        return (rng.random((9, *places)) < 0.6).astype(float)
-    return {"none": None, "examples": rng.random(9), "places": rng.random((9, *places))}[kind]
+        return (rng.random((9, *positions)) < 0.6).astype(float)
+    return {"none": None, "examples": rng.random(9), "positions": rng.random((9, *positions))}[kind]
 
 
-@pytest.mark.parametrize("weighted", ["none", "examples", "places", "mask"])
-@pytest.mark.parametrize("places", [(), (4,), (2, 3)], ids=str)
+@pytest.mark.parametrize("weighted", ["none", "examples", "positions", "mask"])
+@pytest.mark.parametrize("positions", [(), (4,), (2, 3)], ids=str)
 @pytest.mark.parametrize(("loss", "probabilities"), LOSSES, ids=str)
-def test_losses(loss, probabilities, places, weighted):
+def test_losses(loss, probabilities, positions, weighted):
     rng = np.random.default_rng(5)
-    x, targets = rng.standard_normal((9, *places, 5)), targets_for(loss, probabilities, places, rng)
-    weights = weights_for(weighted, places, rng)
+    x, targets = rng.standard_normal((9, *positions, 5)), targets_for(loss, probabilities, positions, rng)
+    weights = weights_for(weighted, positions, rng)
     model = nn.Sequential(nn.Dense(4, "tanh"), nn.Dense(3))
     parameters, _ = start(model, x)
     theirs = tensors(parameters)

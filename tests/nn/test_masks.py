@@ -1,4 +1,4 @@
-"""Masks of places: what is filled in has no influence, and each sequence gives what it gives alone."""
+"""Masks of positions: what is filled in has no influence, and each sequence gives what it gives alone."""
 
 import numpy as np
 import pytest
@@ -138,7 +138,7 @@ def test_cost_gradient_and_curvature_have_the_same_bits_with_any_fill(name):
         np.testing.assert_array_equal(one, other)
 
 
-def test_embedding_takes_any_number_in_masked_places():
+def test_embedding_takes_any_number_in_masked_positions():
     model = nn.Sequential(nn.Embedding(6, 4), nn.GRU(3, sequences=False))
     words = np.random.default_rng(1).integers(0, 6, (5, 8))
     parameters, _ = start(model, words)
@@ -146,7 +146,7 @@ def test_embedding_takes_any_number_in_masked_places():
     np.testing.assert_array_equal(model(nn.use(parameters, {}, mask=MASK), np.where(MASK, words, -7)), expected)
 
 
-def test_batch_norm_counts_valid_places_alone():
+def test_batch_norm_counts_valid_positions_alone():
     parameters, running = start(nn.BatchNorm(), X)
     call = nn.call_with(parameters, running, DRAW, mask=MASK)
     y = nn.BatchNorm()(nn.Scope(call), X)
@@ -159,7 +159,7 @@ def test_batch_norm_counts_valid_places_alone():
     np.testing.assert_allclose([normal.mean(), normal.var()], [0, 1], atol=1e-4)
 
 
-def test_batch_norm_with_example_weights_and_places():
+def test_batch_norm_with_example_weights_and_positions():
     weights = np.array([1.0, 2.0, 0.0, 1.0, 0.5])
     parameters, running = start(nn.BatchNorm(), X)
     call = nn.call_with(parameters, running, DRAW, example_weights=weights, mask=MASK)
@@ -186,7 +186,7 @@ def test_images_with_masked_pixels():
     np.testing.assert_array_equal(*got)
 
 
-def test_an_example_without_any_place_gives_finite_numbers():
+def test_an_example_without_any_position_gives_finite_numbers():
     mask = MASK.copy()
     mask[2] = False
     for name, layers in TRAINED.items():
@@ -220,15 +220,15 @@ class Own:
         return x + scope.parameter("weight", (1,))
 
 
-def test_layers_that_do_not_say_what_they_do_with_places_are_refused():
-    message = "own_1: does not take inputs of which some places are masked, .* declare keeps_places = True"
+def test_layers_that_do_not_say_what_they_do_with_positions_are_refused():
+    message = "own_1: does not take inputs with masked positions, .* declare keeps_positions = True"
     with pytest.raises(UserError, match=message):
         nn.Sequential(Own())(nn.use({"own_1/weight": np.ones(1)}, mask=MASK), X)
-    declared = type("Declared", (Own,), {"keeps_places": True})()
+    declared = type("Declared", (Own,), {"keeps_positions": True})()
     nn.Sequential(declared, *TAIL[:1])(nn.use({"own_1/weight": np.ones(1)}, mask=MASK), X)
-    with pytest.raises(UserError, match="random_shift_1: does not take inputs of which some places are masked"):
+    with pytest.raises(UserError, match="random_shift_1: does not take inputs with masked positions"):
         nn.Sequential(nn.RandomShift(1))(nn.use({}, mask=MASK), X)
-    message = r"dense_1: takes \(places \.\.\., channels\) per example, and the mask has places \(8,\), but its inputs "
+    message = r"dense_1: takes \(positions \.\.\., channels\) per example, and the mask has shape \(8,\), but its "
     with pytest.raises(UserError, match=message):
         nn.Sequential(nn.Dense(3))(nn.use({}, mask=MASK), X[..., 0])
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Metrics of a short training with weights, a mask of places and a validation part, printed in full by rank 0.
+"""Metrics of a short training with weights, a mask of positions and a validation part, printed in full by rank 0.
 
 Started by tests/metrics/test_metric_set_on_ranks.py.
 """

@@ -61,7 +61,7 @@ def test_rows_count_with_their_weights_and_those_of_weight_0_may_be_anything():
     check(moments["targets"], y, np.broadcast_to(weights[:, None], y.shape))
 
 
-def test_places_that_are_filled_in_do_not_count():
+def test_positions_that_are_filled_in_do_not_count():
     lengths = RNG.integers(1, 30, 40)
     x, y = ([RNG.standard_normal((length, *shape)) for length in lengths] for shape in ((2,), ()))
     moments = found(ArrayDataset(Ragged.of(x), Ragged.of(y)))
@@ -75,7 +75,7 @@ def test_places_that_are_filled_in_do_not_count():
     assert (masked["inputs"].mean.tolist(), masked["inputs"].weight.tolist()) == ([1.5], [lengths.sum()])
 
 
-def test_places_count_with_the_weights_of_their_targets():
+def test_positions_count_with_the_weights_of_their_targets():
     x, y, weights = RNG.standard_normal((40, 6, 2)), RNG.standard_normal((40, 6)), RNG.integers(0, 2, (40, 6))
     moments = found(ArrayDataset(x, y, weights))
     check(moments["inputs"], x, np.broadcast_to(weights[..., None], x.shape))
@@ -97,7 +97,7 @@ def test_gray_images_have_one_mean_and_deviation_for_all_pixels():
     moments = found(ArrayDataset(x, np.arange(30), scale=1 / 255))["inputs"]
     assert as_numbers(moments.mean) == pytest.approx(x.mean() / 255)
     assert as_numbers(moments.deviation) == pytest.approx(x.std() / 255)
-    for other in (x[..., None].repeat(3, axis=-1), x.astype(float)):  # with channels, or places with features
+    for other in (x[..., None].repeat(3, axis=-1), x.astype(float)):  # with channels, or positions with features
         assert len(as_numbers(found(ArrayDataset(other, np.arange(30)))["inputs"].mean)) == other.shape[-1]
 
 

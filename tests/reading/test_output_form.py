@@ -13,8 +13,8 @@ PLAIN = nn.InitialParameters({}, {}, {}, 0, np.dtype("float32"), (2,))
 BOTH = replace(
     PLAIN,
     output_shape={"a": (2,), "b": (3,)},
-    output_places={"a": 0, "b": 0},
-    places_kept={"a": 0, "b": 0},
+    output_positions={"a": 0, "b": 0},
+    positions_kept={"a": 0, "b": 0},
     masked_inputs={"a": None, "b": None},
 )
 HUBER, LOSSES = nn.Huber(), nn.as_loss({"a": "huber", "b": "mean_squared_error"})

@@ -26,8 +26,8 @@ def test_ticks_and_their_texts():
 @pytest.mark.parametrize("values", [[1.0], [0.0, 0.0], [1e-9, 1e3], [-1e300, 1e300], [np.nan, 2.0], [1e-300, 1e300]])
 def test_all_finite_values_lie_in_the_picture(values):
     axis = value_axis(np.array(values))
-    places = [axis.place(value) for value in values if np.isfinite(value)]
-    assert all(-1 <= place <= HEIGHT for place in places)
+    pixels = [axis.pixel(value) for value in values if np.isfinite(value)]
+    assert all(-1 <= pixel <= HEIGHT for pixel in pixels)
     assert len(axis.ticks) <= 8
 
 

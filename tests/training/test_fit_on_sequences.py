@@ -77,8 +77,8 @@ def test_ragged_rows_train_as_masked_ones_do(name):
         np.testing.assert_allclose(ragged.weights[path], values, rtol=1e-8, atol=1e-10)
 
 
-def test_every_place_with_a_target_of_its_own():
-    """The cost is the mean over all places, and an example of its own gives what it gives among longer ones."""
+def test_every_position_with_a_target_of_its_own():
+    """The cost is the mean over all positions, and an example of its own gives what it gives among longer ones."""
     model, labels = [Embedding(6, 4), GRU(5), Dense(3)], RNG.integers(0, 3, (N, LONGEST))
     data = ArrayDataset(Ragged.of(rows(WORDS)), Ragged.of(rows(labels)))
     result = fit(model, data, dtype="float64")
@@ -90,8 +90,8 @@ def test_every_place_with_a_target_of_its_own():
     assert found.examples == N
 
 
-def test_masked_places_with_targets_need_no_weights():
-    """Targets in masked places may be anything, and the cost is the one of ragged rows."""
+def test_masked_positions_with_targets_need_no_weights():
+    """Targets in masked positions may be anything, and the cost is the one of ragged rows."""
     model, labels = [Embedding(6, 4), GRU(5), Dense(3)], RNG.integers(0, 3, (N, LONGEST))
     masked = ArrayDataset(np.where(THERE, WORDS, 0.0), np.where(THERE, labels, -100), mask=THERE)
     result = fit(model, masked, dtype="float64")
@@ -105,20 +105,20 @@ def test_masked_places_with_targets_need_no_weights():
     [
         (
             [Conv1d(4, 2, stride=2), Dense(3)],
-            "places",
+            "positions",
             r"must be integers of shape \(12,\) per example, as outputs have",
         ),
-        ([GRU(5, sequences=False), Dense(3)], "places", "must be one integer per example, but are int64 of shape"),
+        ([GRU(5, sequences=False), Dense(3)], "positions", "must be one integer per example, but are int64 of shape"),
         ([Position(), GRU(5, sequences=False), Dense(2)], "examples", "position_1: length must be set for inputs with"),
     ],
 )
 def test_models_that_do_not_fit_are_refused_before_the_first_step(layers, targets, message):
-    y = Ragged.of(rows(WORDS % 3)) if targets == "places" else Y
+    y = Ragged.of(rows(WORDS % 3)) if targets == "positions" else Y
     with pytest.raises(UserError, match=message):
         fit([Embedding(6, 4), *layers], ArrayDataset(Ragged.of(rows(WORDS)), y))
 
 
-def test_figures_of_neurons_count_valid_places_alone():
+def test_figures_of_neurons_count_valid_positions_alone():
     model = [Embedding(6, 4), Dense(3, "tanh"), GlobalAveragePool(), Dense(2)]
     data = ArrayDataset(Ragged.of(rows(WORDS)), Y)
     result = fit(model, data, dtype="float64")

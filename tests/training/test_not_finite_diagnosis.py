@@ -1,4 +1,4 @@
-"""Where numbers stop being finite: the first place in data, layers, loss or gradient."""
+"""Where numbers stop being finite: the first operation in data, layers, loss or gradient."""
 
 import numpy as np
 import pytest
@@ -114,11 +114,11 @@ def large(name, value=1e15):
     ],
     ids=["second", "first", "loss", "residual", "recompute", "operation", "function"],
 )
-def test_the_first_place_in_the_forward_pass(model, inputs, change, what):
+def test_the_first_operation_in_the_forward_pass(model, inputs, change, what):
     assert looked_at(model, inputs, change=change) == [(what, 2, (109,))]
 
 
-def test_shards_may_fail_at_different_places():
+def test_shards_may_fail_at_different_operations():
     inputs = with_row(9, 1e8)
     inputs[1] = 1e28
     assert looked_at([Dense(4), Dense(4), Dense(2)], inputs, change=large("dense_2/weight")) == [

@@ -1,7 +1,7 @@
 """Blocks: compositions of primitives, fused into one node of the graph with fewer passes over memory.
 
 The specification of a block is the composition itself. On plain arrays a fused version of value and derivative runs in
-its place. When the derivative is to be differentiated again, the block records its specification instead.
+its position. When the derivative is to be differentiated again, the block records its specification instead.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from dbp.autodiff.blocks.squared_error import squared_error_block
 
 if TYPE_CHECKING:
     from dbp.autodiff.blocks.attention import attention_block, self_attention_block
-    from dbp.autodiff.blocks.recurrent import gru_block, gru_by_place, lstm_block, lstm_by_place
+    from dbp.autodiff.blocks.recurrent import gru_block, gru_by_position, lstm_block, lstm_by_position
     from dbp.autodiff.blocks.transposed_convolution import transposed_convolution_block
 
 _HOMES = {
     **dict.fromkeys(("attention_block", "self_attention_block"), "attention"),
-    **dict.fromkeys(("gru_block", "gru_by_place", "lstm_block", "lstm_by_place"), "recurrent"),
+    **dict.fromkeys(("gru_block", "gru_by_position", "lstm_block", "lstm_by_position"), "recurrent"),
     "transposed_convolution_block": "transposed_convolution",
 }
 
@@ -44,10 +44,10 @@ __all__ = [
     "gelu_block",
     "gelu_exact_block",
     "gru_block",
-    "gru_by_place",
+    "gru_by_position",
     "layer_normalize_block",
     "lstm_block",
-    "lstm_by_place",
+    "lstm_by_position",
     "normalize_block",
     "rms_normalize_block",
     "self_attention_block",

@@ -1,7 +1,8 @@
 """Blocks for recurrent layers over whole sequences: GRU and LSTM.
 
-The specifications go from place to place with primitives, in either direction. The state is held at masked places, so
-that the last state is that of the last valid place, or of the first one in a pass from the end to the beginning.
+The specifications go from position to position with primitives, in either direction. The state is held at masked
+positions, so that the last state is that of the last valid position, or of the first one in a pass from the end to the
+beginning.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from dbp.autodiff.tensor import Value, array_of
 from dbp.types import Array
 
 Neurons = Callable[[Value, Callable[[Value], Value], Array | None], Value]
-State = tuple[Value, ...]  # the output of a place, and what else the next place takes
+State = tuple[Value, ...]  # the output of a position, and what else the next position takes
 
 
 def _activated(z: Value, activation: Callable[[Value], Value], _valid: Array | None) -> Value:
     return activation(z)
 
 
-def gru_by_place(
+def gru_by_position(
     x: Value,
     weight: Value,
     bias: Value,
@@ -49,11 +50,11 @@ def gru_by_place(
         bias: b, (3 units,).
         recurrent: U, (units, 3 units).
         candidate_bias: d, (units,).
-        mask: which places hold data, (examples, length); None if all do.
+        mask: which positions hold data, (examples, length); None if all do.
         backward: whether to go from the last place to the first.
-        sequences: whether to return the state at every place.
+        sequences: whether to return the state at every position.
         neurons: returns activation(z), given the candidate's weighted sums z, the activation, and for which examples
-            the place holds data; None for all.
+            the position holds data; None for all.
     """
     units = np.shape(recurrent)[0]
     positions, start = _weighted_inputs(x, weight, bias, units)
@@ -67,7 +68,7 @@ def gru_by_place(
     return _states(step, (start,), len(positions), mask, backward, sequences)
 
 
-def lstm_by_place(
+def lstm_by_position(
     x: Value,
     weight: Value,
     bias: Value,
@@ -82,7 +83,7 @@ def lstm_by_place(
     i, f, c, o are the gates input, forget, candidate and output, in this order in the matrices:
     m = f m + i tanh(c);  h = o tanh(m).
 
-    Args: as of gru_by_place(), with matrices of 4 units.
+    Args: as of gru_by_position(), with matrices of 4 units.
     """
     units = np.shape(recurrent)[0]
     positions, start = _weighted_inputs(x, weight, bias, units)
@@ -98,7 +99,7 @@ def lstm_by_place(
 
 
 def _weighted_inputs(x: Value, weight: Value, bias: Value, units: int) -> tuple[list[Value], Array]:
-    """Return the gates' weighted inputs at every place, and a state of zeros."""
+    """Return the gates' weighted inputs at every position, and a state of zeros."""
     z = dense_block(x, weight, bias, activation="linear")
     positions = [take(z, index=(slice(None), t)) for t in range(np.shape(x)[1])]
     return positions, np.zeros((len(x), units), array_of(z).dtype)
@@ -111,7 +112,7 @@ def _gate(z: Value, number: int, units: int) -> Value:
 def _states(
     step: Callable[..., State], state: State, length: int, mask: Array | None, backward: bool, sequences: bool
 ) -> Value:
-    """Return the outputs of all places, or the last one, given the state in front of the first place."""
+    """Return the outputs of all positions, or the last one, given the state in front of the first position."""
     outputs: list[Value] = []
     for position in reversed(range(length)) if backward else range(length):
         valid = None if mask is None else mask[:, position]
@@ -133,5 +134,5 @@ def _alone(forward: Callable[..., tuple[Array, Any]]) -> Callable[..., Array]:
     return lambda *arrays, **options: forward(*arrays, inference=True, **options)[0]
 
 
-gru_block = Block("gru_block", gru_by_place, gru_forward, gru_backward, gru_tangent, _alone(gru_forward))
-lstm_block = Block("lstm_block", lstm_by_place, lstm_forward, lstm_backward, lstm_tangent, _alone(lstm_forward))
+gru_block = Block("gru_block", gru_by_position, gru_forward, gru_backward, gru_tangent, _alone(gru_forward))
+lstm_block = Block("lstm_block", lstm_by_position, lstm_forward, lstm_backward, lstm_tangent, _alone(lstm_forward))

@@ -28,7 +28,7 @@ GATES = 3  # reset, update, candidate
 
 
 class Kept(NamedTuple):
-    """Arrays of a pass, the places first; for outputs alone there is one place of each.
+    """Arrays of a pass, the positions first; for outputs alone there is one position of each.
 
     Args:
         states: the outputs (examples, length, units), in the order of the pass.
@@ -41,13 +41,13 @@ class Kept(NamedTuple):
     inner: Array
 
     @classmethod
-    def empty(cls, states: Array, places: int) -> Kept:
-        """Return arrays for a number of places, beside that of the states."""
+    def empty(cls, states: Array, positions: int) -> Kept:
+        """Return arrays for a number of positions, beside that of the states."""
         shape = states.shape[0], states.shape[2]
-        return cls(states, *(np.empty((places, *axes), states.dtype) for axes in ((GATES, *shape), shape)))
+        return cls(states, *(np.empty((positions, *axes), states.dtype) for axes in ((GATES, *shape), shape)))
 
     def step(self, t: int, out: Array) -> Array:
-        """Return the state before a place less the candidate, written to `out`."""
+        """Return the state before a position less the candidate, written to `out`."""
         before = self.states[:, t - 1] if t else 0
         return np.asarray(np.subtract(before, self.gates[t, 2], out=out))
 
@@ -63,25 +63,25 @@ def gru_forward(
     sequences: bool = True,
     inference: bool = False,
 ) -> tuple[Array, Kept]:
-    """Return the states, and what the derivative takes; see gru_by_place()."""
+    """Return the states, and what the derivative takes; see gru_by_position()."""
     x, weight, bias, recurrent, candidate_bias = of_one_type(x, weight, bias, recurrent, candidate_bias)
     length, n = x.shape[1], len(x)
-    places = min(1, length) if inference else length
-    outputs = np.empty((n, length if sequences else places, len(recurrent)), x.dtype)
-    kept = Kept.empty(in_order(outputs, backward), places)
+    positions = min(1, length) if inference else length
+    outputs = np.empty((n, length if sequences else positions, len(recurrent)), x.dtype)
+    kept = Kept.empty(in_order(outputs, backward), positions)
     z = weighted_inputs(in_order(x, backward), weight, bias, GATES)
     last = _pass(z, recurrent, candidate_bias, valid_examples(mask, length, backward), kept)
     return outputs if sequences else last, kept
 
 
 def _pass(z: Iterator[Array], recurrent: Array, candidate_bias: Array, valid: list[Any], kept: Kept) -> Array:
-    """Go through the places; return the last state.
+    """Go through the positions; return the last state.
 
     Args:
-        z: the weighted inputs of each place, (GATES, examples, units).
+        z: the weighted inputs of each position, (GATES, examples, units).
         recurrent: U.
         candidate_bias: d.
-        valid: for each place, which examples have data there.
+        valid: for each position, which examples have data there.
         kept: is filled.
     """
     n, units = kept.inner.shape[1:]
@@ -135,12 +135,12 @@ def gru_backward(
 
 
 def _pass_back(g: list[Array | None], recurrent: Array, valid: list[Any], kept: Kept, by_z: Array) -> None:
-    """Go through the places from the last to the first.
+    """Go through the positions from the last to the first.
 
     Args:
-        g: the cotangent of each place's output, (examples, units); None for zeros.
+        g: the cotangent of each position's output, (examples, units); None for zeros.
         recurrent: U.
-        valid: for each place, which examples have data there.
+        valid: for each position, which examples have data there.
         kept: of the pass.
         by_z: is filled with the cotangents of the weighted inputs, (examples, length, GATES x units), in the order of
             the pass.
@@ -163,12 +163,12 @@ def _pass_back(g: list[Array | None], recurrent: Array, valid: list[Any], kept: 
         np.multiply(by_candidate, reset, out=by_gates[2])
         if valid[t] is not True:
             np.copyto(by_gates, 0, where=~valid[t])
-        by_place = by_z[:, t].reshape(n, GATES, units)
-        by_place[:] = by_sums.swapaxes(0, 1)
+        by_position = by_z[:, t].reshape(n, GATES, units)
+        by_position[:] = by_sums.swapaxes(0, 1)
         if t:
             product(by_z[:, t], blocks, part[None])
             np.add(through, part, out=by_h, where=valid[t])
-        by_place[:, 2] = by_candidate
+        by_position[:, 2] = by_candidate
 
 
 def gru_tangent(

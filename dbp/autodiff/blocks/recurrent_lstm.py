@@ -27,13 +27,13 @@ GATES = 4  # input, forget, candidate, output
 
 
 class Kept(NamedTuple):
-    """Arrays of a pass, the places first; for outputs alone there is one place of each, and two of the memories.
+    """Arrays of a pass, the positions first; for outputs alone there is one position of each, and two of the memories.
 
     Args:
         states: the outputs (examples, length, units), in the order of the pass.
         gates: activations of the gates, (length, GATES, examples, units).
-        memories: memory before each place and after the last one, (length + 1, examples, units).
-        squashed: tanh of the memory after each place, (length, examples, units).
+        memories: memory before each position and after the last one, (length + 1, examples, units).
+        squashed: tanh of the memory after each position, (length, examples, units).
     """
 
     states: Array
@@ -42,13 +42,13 @@ class Kept(NamedTuple):
     squashed: Array
 
     @classmethod
-    def empty(cls, states: Array, places: int) -> Kept:
-        """Return arrays for a number of places, beside that of the states, and zeros for the first memory."""
+    def empty(cls, states: Array, positions: int) -> Kept:
+        """Return arrays for a number of positions, beside that of the states, and zeros for the first memory."""
         shape = states.shape[0], states.shape[2]
-        memories = np.empty((places + 1, *shape), states.dtype)
+        memories = np.empty((positions + 1, *shape), states.dtype)
         memories[0] = 0
-        gates = np.empty((places, GATES, *shape), states.dtype)
-        return cls(states, gates, memories, np.empty((places, *shape), states.dtype))
+        gates = np.empty((positions, GATES, *shape), states.dtype)
+        return cls(states, gates, memories, np.empty((positions, *shape), states.dtype))
 
 
 def lstm_forward(
@@ -61,24 +61,24 @@ def lstm_forward(
     sequences: bool = True,
     inference: bool = False,
 ) -> tuple[Array, Kept]:
-    """Return the states, and what the derivative takes; see lstm_by_place()."""
+    """Return the states, and what the derivative takes; see lstm_by_position()."""
     x, weight, bias, recurrent = of_one_type(x, weight, bias, recurrent)
     length, n = x.shape[1], len(x)
-    places = min(1, length) if inference else length
-    outputs = np.empty((n, length if sequences else places, len(recurrent)), x.dtype)
-    kept = Kept.empty(in_order(outputs, backward), places)
+    positions = min(1, length) if inference else length
+    outputs = np.empty((n, length if sequences else positions, len(recurrent)), x.dtype)
+    kept = Kept.empty(in_order(outputs, backward), positions)
     z = weighted_inputs(in_order(x, backward), weight, bias, GATES)
     last = _pass(z, recurrent, valid_examples(mask, length, backward), kept)
     return outputs if sequences else last, kept
 
 
 def _pass(z: Iterator[Array], recurrent: Array, valid: list[Any], kept: Kept) -> Array:
-    """Go through the places; return the last state.
+    """Go through the positions; return the last state.
 
     Args:
-        z: the weighted inputs of each place, (GATES, examples, units).
+        z: the weighted inputs of each position, (GATES, examples, units).
         recurrent: U.
-        valid: for each place, which examples have data there.
+        valid: for each position, which examples have data there.
         kept: is filled.
     """
     n, units = kept.memories.shape[1:]
@@ -136,12 +136,12 @@ def lstm_backward(
 
 
 def _pass_back(g: list[Array | None], recurrent: Array, valid: list[Any], kept: Kept, by_z: Array) -> None:
-    """Go through the places from the last to the first.
+    """Go through the positions from the last to the first.
 
     Args:
-        g: the cotangent of each place's output, (examples, units); None for zeros.
+        g: the cotangent of each position's output, (examples, units); None for zeros.
         recurrent: U.
-        valid: for each place, which examples have data there.
+        valid: for each position, which examples have data there.
         kept: of the pass.
         by_z: is filled with the cotangents of the weighted sums, (examples, length, GATES x units), in the order of
             the pass.

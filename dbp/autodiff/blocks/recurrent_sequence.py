@@ -1,7 +1,7 @@
-"""What the fast versions of recurrent blocks share: arrays of places, and products for all places at once.
+"""What the fast versions of recurrent blocks share: arrays of positions, and products for all positions at once.
 
-Within a place the gates are the first axis, (gates, examples, units), so that the elements of a gate are contiguous. A
-pass from the end of a sequence to its beginning is one over the places in reverse order.
+Within a position the gates are the first axis, (gates, examples, units), so that the elements of a gate are contiguous.
+A pass from the end of a sequence to its beginning is one over the positions in reverse order.
 """
 
 from __future__ import annotations
@@ -17,41 +17,41 @@ from dbp.autodiff.products import matmul
 from dbp.autodiff.tensor import OutputSlot
 from dbp.types import Array
 
-ROWS = 128  # of a product for the inputs of some places
+ROWS = 128  # of a product for the inputs of some positions
 PADDING = 16  # elements, a line of the cache in float32
 
 
 def in_order(array: Any, backward: bool) -> Any:
-    """Return an array (examples, length, ...) with its places in the order of the pass."""
+    """Return an array (examples, length, ...) with its positions in the order of the pass."""
     return array[:, ::-1] if backward else array
 
 
 def weighted_inputs(x: Array, weight: Array, bias: Array | None, gates: int) -> Iterator[Array]:
-    """Yield x W + b of each place, (gates, examples, units).
+    """Yield x W + b of each position, (gates, examples, units).
 
-    It is computed for a few places at a time, so that it is still in the cache when they are reached.
+    It is computed for a few positions at a time, so that it is still in the cache when they are reached.
     """
     n, length, channels = x.shape
     units, count = weight.shape[1] // gates, max(1, ROWS // max(1, n))
     blocks = column_blocks(weight, count * n, gates)
     for start in range(0, length, count):
-        places = min(count, length - start)
-        rows = np.ascontiguousarray(x[:, start : start + count].swapaxes(0, 1)).reshape(places * n, channels)
-        z = product(rows, blocks, np.empty((gates, places * n, units), x.dtype))
+        positions = min(count, length - start)
+        rows = np.ascontiguousarray(x[:, start : start + count].swapaxes(0, 1)).reshape(positions * n, channels)
+        z = product(rows, blocks, np.empty((gates, positions * n, units), x.dtype))
         if bias is not None:
             z += bias.reshape(gates, 1, units)
-        yield from z.reshape(gates, places, n, units).swapaxes(0, 1)
+        yield from z.reshape(gates, positions, n, units).swapaxes(0, 1)
 
 
 def valid_examples(mask: Array | None, length: int, backward: bool) -> list[Any]:
-    """Return for each place, in the order of the pass, which examples have data there, a column; True for all."""
+    """Return for each position, in the order of the pass, which examples have data there, a column; True for all."""
     if mask is None:
         return [True] * length
     return [True if valid.all() else valid[:, None] for valid in in_order(mask, backward).T]
 
 
 def by_outputs(g: Array, length: int, sequences: bool, backward: bool) -> list[Array | None]:
-    """Return the cotangent of each place's output, (examples, units), in the order of the pass; None for zeros."""
+    """Return the cotangent of each position's output, (examples, units), in the order of the pass; None for zeros."""
     if sequences:
         return list(in_order(g, backward).swapaxes(0, 1))
     return [*[None] * (length - 1), g] if length else []
@@ -69,7 +69,7 @@ def by_recurrent(states: Array, by_z: Array, slot: OutputSlot | None, backward: 
     """Return the gradient of U, of one product over all rows but one, each state beside what it has led to.
 
     Args:
-        states: of all places (examples, length, units), in the order of the pass.
+        states: of all positions (examples, length, units), in the order of the pass.
         by_z: cotangents of the weighted sums that U takes part in, (examples, length, gates x units).
         slot: for the gradient.
         backward: whether the pass goes from the last place to the first.
@@ -110,7 +110,7 @@ def _rows(x: Array) -> Array:
 
 
 def tangent_of_inputs(tangents: Sequence[Array | None], x: Array, weight: Array, gates: int, backward: bool) -> Array:
-    """Return the tangent of x W + b of every place, (length, gates, examples, units).
+    """Return the tangent of x W + b of every position, (length, gates, examples, units).
 
     Args:
         tangents: of the inputs, of W and of b; None for one that has none.
@@ -131,11 +131,11 @@ def tangent_of_inputs(tangents: Sequence[Array | None], x: Array, weight: Array,
 
 
 def tangent_of_states(tu: Array | None, states: Array, gates: int) -> Array:
-    """Return the part of the tangent of h U that is due to the tangent of U, of every place.
+    """Return the part of the tangent of h U that is due to the tangent of U, of every position.
 
     Args:
         tu: the tangent of U; None if it has none.
-        states: of all places (examples, length, units), in the order of the pass.
+        states: of all positions (examples, length, units), in the order of the pass.
         gates: number of matrices side by side.
     """
     n, length, units = states.shape

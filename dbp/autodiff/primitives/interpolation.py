@@ -21,9 +21,9 @@ def _parts(x: Array, axis: int, *inner: int) -> Array:
 
 
 def _terms(factor: int) -> Iterator[tuple[int, float, slice, slice]]:
-    """Yield the number of an output within its input's place, and the weight of inputs `of` in the outputs `to`.
+    """Yield the number of an output within its input's cell, and the weight of inputs `of` in the outputs `to`.
 
-    Outputs and inputs stand in the middle of their places. Beyond the first and the last middle, these alone count.
+    Outputs and inputs stand in the middle of their cells. Beyond the first and the last middle, these alone count.
     """
     for k in range(factor):
         offset = (k + 0.5) / factor - 0.5

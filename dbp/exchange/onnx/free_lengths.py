@@ -20,7 +20,7 @@ NAMES[4] = ("depth", *NAMES[3])
 
 Shapes = Mapping[str, Shape]
 Dimensions = dict[str, list[str | int | None]]  # of each input or output: lengths, or names of those that are free
-Place = tuple[str, int]  # the name of an input, and the number of an axis of one of its examples
+InputAxis = tuple[str, int]  # the name of an input, and the number of an axis of one of its examples
 
 
 class Built(NamedTuple):
@@ -58,40 +58,40 @@ class FreeLengths:
         base = self.build(self.shapes)
         inputs: Dimensions = {name: [EXAMPLES, *shape] for name, shape in self.shapes.items()}
         outputs: Dimensions = {name: [EXAMPLES, *value.shape] for name, value in base.outputs.items()}
-        for places in self._candidates(inputs):
-            others = self._at_other_lengths(base, places)
+        for group in self._candidates(inputs):
+            others = self._at_other_lengths(base, group)
             if len(others) < MUST_FIT:
                 continue
-            for name, axis in places:
-                inputs[name][axis + 1] = self._name(places[0])
+            for name, axis in group:
+                inputs[name][axis + 1] = self._name(group[0])
             for output, value in base.outputs.items():
                 for axis, length in enumerate(value.shape):
                     if any(other.outputs[output].shape[axis] != length for other in others):
                         is_new = outputs[output][axis + 1] == length
-                        same = is_new and _is_as_long(places[0], (output, axis), [base, *others])
-                        outputs[output][axis + 1] = self._name(places[0]) if same else None
+                        same = is_new and _is_as_long(group[0], (output, axis), [base, *others])
+                        outputs[output][axis + 1] = self._name(group[0]) if same else None
         return inputs, outputs
 
-    def _candidates(self, found: Dimensions) -> Iterator[list[Place]]:
+    def _candidates(self, found: Dimensions) -> Iterator[list[InputAxis]]:
         """Yield each axis, then those of several inputs that are as long and not free one by one.
 
         Args:
             found: the dimensions, which the caller changes while this runs.
         """
         yield from ([(name, axis)] for name, shape in self.shapes.items() for axis in range(len(shape)))
-        together: dict[int, list[Place]] = {}
+        together: dict[int, list[InputAxis]] = {}
         for name, shape in self.shapes.items():
             for axis, length in enumerate(shape):
                 if found[name][axis + 1] == length:
                     together.setdefault(length, []).append((name, axis))
-        yield from (places for places in together.values() if len({name for name, _ in places}) > 1)
+        yield from (group for group in together.values() if len({name for name, _ in group}) > 1)
 
-    def _at_other_lengths(self, base: Built, places: list[Place]) -> list[Built]:
+    def _at_other_lengths(self, base: Built, group: list[InputAxis]) -> list[Built]:
         """Return what is built where these axes have other lengths; nothing if any of it has another graph."""
         others: list[Built] = []
         for step in STEPS:
             shapes = {name: list(shape) for name, shape in self.shapes.items()}
-            for name, axis in places:
+            for name, axis in group:
                 shapes[name][axis] += step
             changed = {name: tuple(shape) for name, shape in shapes.items()}
             if min(min(shape, default=1) for shape in changed.values()) < 1:
@@ -105,15 +105,15 @@ class FreeLengths:
             others.append(other)
         return others
 
-    def _name(self, place: Place) -> str:
+    def _name(self, of_input: InputAxis) -> str:
         """Return the name of a free axis, with that of its input if there are several."""
-        name, axis = place
+        name, axis = of_input
         axes = len(self.shapes[name])
         word = NAMES[axes][axis] if axes in NAMES else f"axis_{axis + 1}"
         return word if len(self.shapes) == 1 else f"{name}_{word}"
 
 
-def _is_as_long(place: Place, of_output: Place, built: list[Built]) -> bool:
+def _is_as_long(of_input: InputAxis, of_output: InputAxis, built: list[Built]) -> bool:
     """Return True if an axis of an output is always as long as one of an input."""
-    (name, axis), (output, other) = place, of_output
+    (name, axis), (output, other) = of_input, of_output
     return all(one.inputs[name].shape[axis] == one.outputs[output].shape[other] for one in built)

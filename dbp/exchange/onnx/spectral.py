@@ -81,8 +81,8 @@ class _Waves:
         self._length = scope.node("Squeeze", scope.node("Shape", x.name, start=axis, end=axis + 1))
         self._float_length = scope.node("CastLike", self._length, circle)
         self._column = scope.constant("frequencies", frequencies[:, None])
-        places = scope.node("Range", self._zero, self._length, one)
-        part = scope.node("Mod", scope.node("Mul", self._column, places), self._length)  # of a circle, in places
+        positions = scope.node("Range", self._zero, self._length, one)
+        part = scope.node("Mod", scope.node("Mul", self._column, positions), self._length)  # of a circle, in positions
         angles = scope.node("Mul", scope.node("CastLike", part, circle), scope.node("Div", circle, self._float_length))
         self._cosines, self._sines = scope.node("Cos", angles), scope.node("Sin", angles)
 

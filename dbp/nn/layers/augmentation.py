@@ -90,14 +90,14 @@ class RandomFlip:
 
 
 def _mirrored(length: int, chosen: Array) -> Indices:
-    """Return the places along an axis for each example, in reverse for those that are chosen."""
+    """Return the positions along an axis for each example, in reverse for those that are chosen."""
     forward = np.arange(length)
     return np.where(chosen[:, None], forward[::-1], forward)
 
 
 @dataclass(frozen=True)
 class RandomShift:
-    """Shift of each example by a random number of places in training; zeros move in.
+    """Shift of each example by a random number of positions in training; zeros move in.
 
     Inputs (examples, height, width, channels), or (examples, length, channels) for sequences. It does the same as
     padding with zeros followed by a random crop to the old size.
@@ -124,7 +124,7 @@ class RandomShift:
 
 @dataclass(frozen=True)
 class RandomCrop:
-    """A part of each example, at a random place in training and in the middle otherwise.
+    """A part of each example, at a random position in training and in the middle otherwise.
 
     Inputs (examples, height, width, channels), or (examples, length, channels) for sequences; outputs have the size.
 
@@ -150,7 +150,7 @@ class RandomCrop:
         return _as_inputs(_pick(images, np.arange(part[0]) + down, np.arange(part[1]) + across), x)
 
     def part(self, lengths: tuple[int, ...]) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Return the size of the part as (down, across), and how many places the inputs have more."""
+        """Return the size of the part as (down, across), and how many positions the inputs have more."""
         down, across = per_axis(self.size)
         (height, width), part = ((1, *lengths), (1, across)) if len(lengths) == 1 else (lengths, (down, across))
         if part[0] > height or part[1] > width:
@@ -221,7 +221,7 @@ class GaussianNoise:
     """
 
     kind: ClassVar[str] = "gaussian_noise"
-    keeps_places: ClassVar[bool] = True
+    keeps_positions: ClassVar[bool] = True
     deviation: float
 
     def __post_init__(self) -> None:
@@ -243,7 +243,7 @@ class GaussianNoise:
 
 @dataclass(frozen=True)
 class Cutout:
-    """Zeros in a window at a random place of each example in training (DeVries and Taylor 2017).
+    """Zeros in a window at a random position of each example in training (DeVries and Taylor 2017).
 
     Inputs (examples, height, width, channels), or (examples, length, channels) for sequences. The middle of the window
     is anywhere within the example, so that a part of it may lie outside.
@@ -253,7 +253,7 @@ class Cutout:
     """
 
     kind: ClassVar[str] = "cutout"
-    keeps_places: ClassVar[bool] = True
+    keeps_positions: ClassVar[bool] = True
     size: Sizes
 
     def __post_init__(self) -> None:
@@ -268,8 +268,8 @@ class Cutout:
         cut = np.ones((n, 1, 1), np.bool_)
         for axis, (size, length) in enumerate(zip(_largest(self.size, x, 1), lengths, strict=True)):
             begin = random.integers(0, length, (n, 1)) - size // 2
-            places = np.arange(length)
-            within = (places >= begin) & (places < begin + size)
+            positions = np.arange(length)
+            within = (positions >= begin) & (positions < begin + size)
             cut = cut & (within[:, :, None] if axis == 0 else within[:, None, :])
         return x * ~cut.reshape(*np.shape(x)[:-1], 1)
 

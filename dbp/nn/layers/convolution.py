@@ -57,8 +57,8 @@ class Conv2d:
     """Convolution of images: activation(x * W + b), as cross-correlation (the kernel is not flipped).
 
     Inputs (examples, height, width, channels), outputs (examples, down, across, filters), kernel W (*size,
-    channels / groups, filters), bias b (filters,). With as many groups as channels it is depth-wise. Masked places are
-    zeros, before and after.
+    channels / groups, filters), bias b (filters,). With as many groups as channels it is depth-wise. Masked positions
+    are zeros, before and after.
 
     Args:
         filters: channels of the outputs.
@@ -170,7 +170,7 @@ class Conv3d:
     """Convolution of volumes: activation(x * W + b).
 
     Inputs (examples, depth, height, width, channels), outputs (examples, *positions, filters), kernel W (*size,
-    channels / groups, filters), bias b (filters,). Masked places are zeros, before and after.
+    channels / groups, filters), bias b (filters,). Masked positions are zeros, before and after.
 
     Args:
         filters: channels of the outputs.
@@ -303,7 +303,7 @@ def _pool_lengths(layer: Convolution, followers: Followers) -> Lengths:
 
 
 def _convolved_masked(layer: Conv2d | Conv3d, scope: Scope, x: Value, window: Window, followers: Followers) -> Value:
-    """Return the outputs for images or volumes x, of which some places may be masked, and pass on which count."""
+    """Return the outputs for images or volumes x, of which some positions may be masked, and pass on which count."""
     _check_pool(window.positions(np.shape(x)[1:-1]), _pool_lengths(layer, followers))
     if (mask := scope.mask_of(x)) is None:
         return _convolved(layer, scope, x, window, followers)

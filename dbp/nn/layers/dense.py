@@ -35,7 +35,7 @@ class Dense:
     """
 
     kind: ClassVar[str] = "dense"
-    keeps_places: ClassVar[bool] = True
+    keeps_positions: ClassVar[bool] = True
     units: int
     activation: str = "linear"
     initializer: str = "glorot_uniform"
@@ -50,7 +50,7 @@ class Dense:
         """Return outputs (examples, ..., units)."""
         if x.ndim < 2:
             raise UserError(f"takes a row of numbers per example, but its inputs have shape {np.shape(x)[1:]}")
-        scope.mask_of(x)  # raises if the last axis is one of places, which the layer would mix
+        scope.mask_of(x)  # raises if the last axis is one of positions, which the layer would mix
         w = scope.parameter("weight", (x.shape[-1], self.units), self.initializer)
         b = scope.parameter("bias", (self.units,), "zeros") if self.bias else None
         if self.activation in FUSED and not scope.records_neurons:
@@ -67,7 +67,7 @@ class Activation:
     """
 
     kind: ClassVar[str] = "activation"
-    keeps_places: ClassVar[bool] = True
+    keeps_positions: ClassVar[bool] = True
     function: str
 
     def __post_init__(self) -> None:
@@ -95,7 +95,7 @@ class PReLU:
     """
 
     kind: ClassVar[str] = "prelu"
-    keeps_places: ClassVar[bool] = True
+    keeps_positions: ClassVar[bool] = True
     shared: bool = False
     initializer: str = "quarters"
 
@@ -105,7 +105,7 @@ class PReLU:
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Return outputs of the inputs' shape."""
         if not self.shared:
-            scope.mask_of(x)  # raises if the last axis is one of places, each of which would have a slope
+            scope.mask_of(x)  # raises if the last axis is one of positions, each of which would have a slope
         slope = scope.parameter("slope", (1,) if self.shared else np.shape(x)[-1:], self.initializer)
         return where(x > 0, x, slope * x)
 
@@ -117,7 +117,7 @@ class Flatten:
     kind: ClassVar[str] = "flatten"
 
     def __call__(self, scope: Scope, x: Value) -> Value:
-        """Return inputs (examples, ...) as (examples, n), with zeros for masked places."""
+        """Return inputs (examples, ...) as (examples, n), with zeros for masked positions."""
         x = zero_filled(x, scope.mask)
         scope.pass_mask(None)
         return reshape(x, shape=(len(x), math.prod(np.shape(x)[1:])))
@@ -143,12 +143,12 @@ class Reshape:
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Return inputs (examples, ...) as (examples, *shape); UserError if the number of elements differs.
 
-        Masked places are zeros; they stay masked if the places are the first axes of the shape.
+        Masked positions are zeros; they stay masked if the positions are the first axes of the shape.
         """
         shape = self.for_inputs(np.shape(x)[1:])
         if scope.mask is not None:
-            x, places = zero_filled(x, scope.mask), scope.mask.shape[1:]
-            scope.pass_mask(scope.mask if shape[: len(places)] == places else None)
+            x, positions = zero_filled(x, scope.mask), scope.mask.shape[1:]
+            scope.pass_mask(scope.mask if shape[: len(positions)] == positions else None)
         return reshape(x, shape=(len(x), *shape))
 
     def for_inputs(self, given: tuple[int, ...]) -> tuple[int, ...]:

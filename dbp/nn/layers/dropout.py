@@ -23,7 +23,7 @@ class Dropout:
     """
 
     kind: ClassVar[str] = "dropout"
-    keeps_places: ClassVar[bool] = True
+    keeps_positions: ClassVar[bool] = True
     rate: float
 
     def __post_init__(self) -> None:

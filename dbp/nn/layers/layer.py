@@ -15,8 +15,8 @@ from dbp.nn.scope import Scope
 class Layer(Protocol):
     """A frozen dataclass of settings that maps inputs to outputs; `kind` names it in configs and its parameters.
 
-    For inputs of which some places are masked, a layer declares `keeps_places = True`, if its outputs have the same
-    places and those that are filled in have no influence on others; or it calls scope.pass_mask().
+    For inputs of which some positions are masked, a layer declares `keeps_positions = True`, if its outputs have the
+    same positions and those that are filled in have no influence on others; or it calls scope.pass_mask().
 
     A layer that takes several values declares `takes_several = True`: then x is a tuple of them, in the order in which
     `from` names them, and scope.masks is the tuple of their masks.

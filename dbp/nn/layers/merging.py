@@ -18,7 +18,7 @@ from dbp.nn.layers.layer import Layer
 from dbp.nn.scope import Scope
 from dbp.types import Array
 
-Masks = Sequence[Array | None]  # which places of each value hold data; None if all do
+Masks = Sequence[Array | None]  # which positions of each value hold data; None if all do
 
 
 @dataclass(frozen=True)
@@ -58,16 +58,16 @@ class Concatenate:
 
 
 def _joined(masks: Masks, shapes: Sequence[tuple[int, ...]], axis: int) -> Array | None:
-    """Return which places of a concatenation hold data."""
-    places = max((mask.ndim for mask in masks if mask is not None), default=0)
-    if axis >= places:
+    """Return which positions of a concatenation hold data."""
+    positions = max((mask.ndim for mask in masks if mask is not None), default=0)
+    if axis >= positions:
         return _common(masks, shapes)
-    spread = [_spread(mask, shape[:places]) for mask, shape in zip(masks, shapes, strict=True)]
+    spread = [_spread(mask, shape[:positions]) for mask, shape in zip(masks, shapes, strict=True)]
     return np.concatenate(spread, axis=axis)
 
 
 class _Elementwise:
-    """A function of the elements of several values at the same place.
+    """A function of the elements of several values at the same position.
 
     An axis of length 1 is repeated for values that are longer there, so that a value per channel (1, 1, channels) can
     be added to images, or multiply them.
@@ -85,7 +85,7 @@ class _Elementwise:
         return self._of(x)
 
     def _pass_common_mask(self, scope: Scope, x: Sequence[Value]) -> None:
-        """Pass on which places hold data in all values; UserError unless their shapes fit."""
+        """Pass on which positions hold data in all values; UserError unless their shapes fit."""
         shapes = _shapes(x)
         lengths = [set(of_axis) - {1} for of_axis in zip(*shapes, strict=False)]
         if len({len(shape) for shape in shapes}) > 1 or any(len(found) > 1 for found in lengths):
@@ -159,18 +159,18 @@ def _text(shapes: Sequence[tuple[int, ...]]) -> str:
 
 
 def _common(masks: Masks, shapes: Sequence[tuple[int, ...]]) -> Array | None:
-    """Return which places hold data in all values; None if all do."""
+    """Return which positions hold data in all values; None if all do."""
     given = [mask for mask in masks if mask is not None]
     if not given:
         return None
-    places = max(mask.ndim for mask in given)
-    shape = tuple(max(lengths) for lengths in zip(*(shape[:places] for shape in shapes), strict=True))
+    positions = max(mask.ndim for mask in given)
+    shape = tuple(max(lengths) for lengths in zip(*(shape[:positions] for shape in shapes), strict=True))
     together: Callable[[Array, Array], Array] = np.logical_and
     return functools.reduce(together, [_spread(mask, shape) for mask in given])
 
 
 def _spread(mask: Array | None, shape: tuple[int, ...]) -> Array:
-    """Return a mask, which may be None or have fewer axes, on places of this shape."""
+    """Return a mask, which may be None or have fewer axes, on positions of this shape."""
     if mask is None:
         return np.ones(shape, np.bool_)
     return np.broadcast_to(mask.reshape(mask.shape + (1,) * (len(shape) - mask.ndim)), shape)

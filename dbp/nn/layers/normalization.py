@@ -25,7 +25,7 @@ from dbp.checks import check_fraction, check_positive
 from dbp.errors import UserError, unknown
 from dbp.nn.layers.dense import is_relu
 from dbp.nn.layers.layer import Layer, check_counts
-from dbp.nn.masks import has_places, on_axes_of
+from dbp.nn.masks import has_positions, on_axes_of
 from dbp.nn.moments import Moments, RunningMoments
 from dbp.nn.scope import Scope
 from dbp.types import Array
@@ -58,7 +58,7 @@ class BatchNorm:
     """
 
     kind: ClassVar[str] = "batch_norm"
-    keeps_places: ClassVar[bool] = True
+    keeps_positions: ClassVar[bool] = True
     decay: float = 0.9
     epsilon: float = 1e-5
     statistics: str = "shard"
@@ -161,7 +161,7 @@ class LayerNorm:
     """
 
     kind: ClassVar[str] = "layer_norm"
-    keeps_places: ClassVar[bool] = True
+    keeps_positions: ClassVar[bool] = True
     epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
@@ -169,7 +169,7 @@ class LayerNorm:
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Return outputs of the inputs' shape."""
-        scope.mask_of(x)  # raises if the last axis is one of places, which the layer would mix
+        scope.mask_of(x)  # raises if the last axis is one of positions, which the layer would mix
         scale, shift = _scale_and_shift(scope, np.shape(x)[-1])
         return layer_normalize_block(x, scale, shift, epsilon=self.epsilon)
 
@@ -185,7 +185,7 @@ class RMSNorm:
     """
 
     kind: ClassVar[str] = "rms_norm"
-    keeps_places: ClassVar[bool] = True
+    keeps_positions: ClassVar[bool] = True
     epsilon: float = 1e-6
 
     def __post_init__(self) -> None:
@@ -193,7 +193,7 @@ class RMSNorm:
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Return outputs of the inputs' shape."""
-        scope.mask_of(x)  # raises if the last axis is one of places, which the layer would mix
+        scope.mask_of(x)  # raises if the last axis is one of positions, which the layer would mix
         return rms_normalize_block(x, scope.parameter("scale", np.shape(x)[-1:], "ones"), epsilon=self.epsilon)
 
 
@@ -201,7 +201,7 @@ class RMSNorm:
 class GroupNorm:
     """Group normalization: groups of channels of each example by their moments over all positions (Wu and He 2018).
 
-    Inputs and outputs (examples, ..., channels). Masked places do not count.
+    Inputs and outputs (examples, ..., channels). Masked positions do not count.
 
     Args:
         groups: number of groups, which divides that of channels.
@@ -209,7 +209,7 @@ class GroupNorm:
     """
 
     kind: ClassVar[str] = "group_norm"
-    keeps_places: ClassVar[bool] = True
+    keeps_positions: ClassVar[bool] = True
     groups: int
     epsilon: float = 1e-5
 
@@ -235,11 +235,11 @@ class GroupNorm:
 def _place_weights(scope: Scope, x: Value, channels: int) -> Array | None:
     """Return 1 for each position of x that holds data and 0 for each masked one, (examples, positions, 1, channels).
 
-    They are the same for all channels of a group. An example of which all places are masked is normalized by all.
+    They are the same for all channels of a group. An example of which all positions are masked is normalized by all.
     """
     mask = scope.mask_of(x)
     if mask is None:
         return None
-    counts = on_axes_of(mask | ~on_axes_of(has_places(mask), mask), x)
+    counts = on_axes_of(mask | ~on_axes_of(has_positions(mask), mask), x)
     weights = np.broadcast_to(counts, (*np.shape(x)[:-1], channels)).astype(array_of(x).dtype)
     return weights.reshape(len(weights), -1, 1, channels)

@@ -23,7 +23,7 @@ from dbp.nn.layers.window_settings import (
     per_axis,
     window_on,
 )
-from dbp.nn.masks import as_images, has_places, mask_after_window, on_axes_of, zero_filled
+from dbp.nn.masks import as_images, has_positions, mask_after_window, on_axes_of, zero_filled
 from dbp.nn.scope import Scope
 from dbp.types import Array
 
@@ -37,7 +37,7 @@ class _Pool:
     Args:
         size: of the window; one number, or one for each axis.
         stride: steps of the window; by default its size.
-        padding: "valid" for none, "same" for length / stride positions, or the number of places on every side.
+        padding: "valid" for none, "same" for length / stride positions, or the number of positions on every side.
         dilation: distance between the taps of the window.
     """
 
@@ -125,13 +125,13 @@ class _Pool3d(_Pool):
 
 
 def _pooled_valid(pool: Pool, x: Value, window: Window, mask: Array, after: Array) -> Value:
-    """Return the maximum or mean of images over the valid places of each window; 0 for windows that do not count.
+    """Return the maximum or mean of images over the valid positions of each window; 0 for windows that do not count.
 
     Args:
         pool: max_pool or average_pool.
         x: the images.
         window: the window.
-        mask: which places are valid, (examples, *lengths).
+        mask: which positions are valid, (examples, *lengths).
         after: which windows count, (examples, *positions).
     """
     if pool is max_pool:
@@ -266,4 +266,4 @@ class GlobalMaxPool:
             return max_(x, axis=positions)
         scope.pass_mask(None)
         y = max_(where(on_axes_of(mask, x), x, lowest(x)), axis=positions)
-        return where(has_places(mask)[:, None], y, 0)
+        return where(has_positions(mask)[:, None], y, 0)

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from dbp.autodiff import Block, Value, concatenate, gru_block, gru_by_place, lstm_block, lstm_by_place
+from dbp.autodiff import Block, Value, concatenate, gru_block, gru_by_position, lstm_block, lstm_by_position
 from dbp.nn.initializers import initializer
 from dbp.nn.layers.layer import check_axes, check_counts
 from dbp.nn.masks import zero_filled
@@ -25,7 +25,7 @@ class _Recurrent:
 
     gates: ClassVar[int]  # matrices side by side in each of both
     block: ClassVar[Block]
-    by_place: ClassVar[Callable[..., Value]]  # the specification of the block, which marks neurons too
+    by_position: ClassVar[Callable[..., Value]]  # the specification of the block, which marks neurons too
     units: int
     sequences: bool = True
     initializer: str = "glorot_uniform"
@@ -63,7 +63,7 @@ class _Recurrent:
         """Return the states of one direction at all positions, or the one that it ends with."""
         parameters, settings = self._parameters(scope, np.shape(x)[2]), {"backward": backward, "sequences": sequences}
         if scope.records_neurons:
-            return type(self).by_place(x, *parameters, mask=scope.mask, neurons=scope.neurons, **settings)
+            return type(self).by_position(x, *parameters, mask=scope.mask, neurons=scope.neurons, **settings)
         return self.block(x, *parameters, mask=scope.mask, **settings)
 
     def _parameters(self, scope: Scope, channels: int) -> list[Value]:
@@ -98,7 +98,7 @@ class GRU(_Recurrent):
     kind: ClassVar[str] = "gru"
     gates: ClassVar[int] = 3
     block: ClassVar[Block] = gru_block
-    by_place: ClassVar[Callable[..., Value]] = staticmethod(gru_by_place)
+    by_position: ClassVar[Callable[..., Value]] = staticmethod(gru_by_position)
 
     def _parameters(self, scope: Scope, channels: int) -> list[Value]:
         """Return the parameters in the order in which the block takes them."""
@@ -128,4 +128,4 @@ class LSTM(_Recurrent):
     kind: ClassVar[str] = "lstm"
     gates: ClassVar[int] = 4
     block: ClassVar[Block] = lstm_block
-    by_place: ClassVar[Callable[..., Value]] = staticmethod(lstm_by_place)
+    by_position: ClassVar[Callable[..., Value]] = staticmethod(lstm_by_position)

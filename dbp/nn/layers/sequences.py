@@ -33,7 +33,7 @@ class Embedding:
     """
 
     kind: ClassVar[str] = "embedding"
-    keeps_places: ClassVar[bool] = True
+    keeps_positions: ClassVar[bool] = True
     entries: int
     units: int
     initializer: str = "normal"
@@ -83,7 +83,7 @@ class Position:
     """
 
     kind: ClassVar[str] = "position"
-    keeps_places: ClassVar[bool] = True
+    keeps_positions: ClassVar[bool] = True
     initializer: str = "normal"
     length: int | None = None
 
@@ -98,7 +98,7 @@ class Position:
         length, channels = np.shape(x)[1:]
         if self.length is None and scope.mask is not None:
             raise UserError(
-                "length must be set for inputs with masked places, as others may be longer; set it to that of the "
+                "length must be set for inputs with masked positions, as others may be longer; set it to that of the "
                 f"longest, such as {length}"
             )
         if self.length is None:

@@ -30,7 +30,7 @@ KEPT_TABLES = 32  # matrices of cosines and sines that are kept, for as many len
 class FourierFeatures:
     """Fourier features of coordinates x: cos(2 pi x B) and sin(2 pi x B) (Tancik et al. 2020, section 4).
 
-    With them a network learns what changes fast with its inputs, such as an image as a function of the place. Random
+    With them a network learns what changes fast with its inputs, such as an image as a function of the position. Random
     frequencies B (coordinates, frequencies) are drawn from the seed of the run, kept with its weights, and never
     trained.
 
@@ -43,7 +43,7 @@ class FourierFeatures:
     """
 
     kind: ClassVar[str] = "fourier_features"
-    keeps_places: ClassVar[bool] = True
+    keeps_positions: ClassVar[bool] = True
     frequencies: int | tuple[tuple[float, ...], ...]
     deviation: float = 1.0
 
@@ -60,7 +60,7 @@ class FourierFeatures:
         """Return the cosines and sines (examples, ..., 2 frequencies)."""
         if np.ndim(x) < 2:
             raise UserError(f"takes a row of numbers per example, but its inputs have shape {np.shape(x)[1:]}")
-        scope.mask_of(x)  # raises if the last axis is one of places, which the layer would mix
+        scope.mask_of(x)  # raises if the last axis is one of positions, which the layer would mix
         angles = matmul(x, self._waves_per_unit(scope, x) * (2 * np.pi))
         return concatenate(cos(angles), sin(angles), axis=-1)
 
@@ -245,8 +245,8 @@ def along_axis(length: int, modes: int, dtype: str) -> tuple[Array, Array]:
 def _waves(frequencies: Array, length: int) -> tuple[Array, Array]:
     """Return cosines and sines (frequencies, length), each computed once, from the exact remainder of its angle."""
     angles = 2 * np.pi * np.arange(length) / length
-    places = np.outer(frequencies, np.arange(length)) % length
-    return np.cos(angles)[places], np.sin(angles)[places]
+    positions = np.outer(frequencies, np.arange(length)) % length
+    return np.cos(angles)[positions], np.sin(angles)[positions]
 
 
 def _constant(matrix: Array, dtype: str) -> Array:
@@ -259,7 +259,7 @@ def _constant(matrix: Array, dtype: str) -> Array:
 def _refuse_mask(scope: Scope) -> None:
     if scope.mask is not None:
         raise UserError(
-            "takes no inputs of which some places are masked, as a frequency is a sum over all places; cut the "
+            "takes no inputs with masked positions, as a frequency is a sum over all positions; cut the "
             "examples to one length"
         )
 

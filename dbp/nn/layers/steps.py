@@ -48,7 +48,7 @@ class Step(NamedTuple):
         Args:
             scope: of the list of layers.
             x: what the layer takes, a tuple if that is several values.
-            mask: which places of it hold data, a tuple likewise; None if all do.
+            mask: which positions of it hold data, a tuple likewise; None if all do.
 
         Raises:
             UserError: the layer does not take it; the message begins with the name of the layer.

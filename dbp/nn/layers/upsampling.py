@@ -1,4 +1,4 @@
-"""Upsampling: more places, with the values of the nearest ones or values between them."""
+"""Upsampling: more positions, with the values of the nearest ones or values between them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dbp.nn.masks import as_images, on_axes_of, zero_filled
 from dbp.nn.scope import Scope
 from dbp.types import Array
 
-AXES = {"linear": 1, "bilinear": 2, "trilinear": 3}  # of places, in the words of other frameworks
+AXES = {"linear": 1, "bilinear": 2, "trilinear": 3}  # of positions, in the words of other frameworks
 METHODS = ("nearest", *AXES)
 INPUTS = {1: "sequences", 2: "images", 3: "volumes"}
 
@@ -27,7 +27,7 @@ class Upsample:
     """Upsampling of sequences, images or volumes by whole factors.
 
     Inputs (examples, *lengths, channels) with one to three lengths, outputs (examples, *(factor * lengths), channels).
-    Outputs and inputs stand in the middle of their places, as with PyTorch's align_corners=False.
+    Outputs and inputs stand in the middle of their cells, as with PyTorch's align_corners=False.
 
     Args:
         factor: outputs for each input along every axis; one number, or one for each axis.
@@ -68,7 +68,7 @@ class Upsample:
         return zero_filled(y / np.where(on_axes_of(after, y), shares, 1), after)  # of the valid neighbors alone
 
     def factors_for(self, shape: Lengths) -> Lengths:
-        """Return the factor of each axis of places; UserError if examples of this shape do not fit the settings."""
+        """Return the factor of each axis of positions; UserError if examples of this shape do not fit the settings."""
         axes = len(shape) - 1
         if axes not in INPUTS:
             raise UserError(

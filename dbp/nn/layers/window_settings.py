@@ -48,7 +48,9 @@ def check_padding(padding: Padding, names: tuple[str, ...] = PADDINGS) -> None:
     if not isinstance(padding, str):
         check_integer("padding", padding, 0)
     elif padding == CAUSAL and CAUSAL not in names:
-        raise UserError("padding 'causal' is for conv1d alone, whose places have an order; choose 'same' or a number")
+        raise UserError(
+            "padding 'causal' is for conv1d alone, whose positions have an order; choose 'same' or a number"
+        )
     elif padding not in names:
         raise unknown("padding", padding, names)
 

@@ -176,5 +176,5 @@ def _too_small(length: int) -> str:
     free = free_shared_memory()
     if free is None or length + RESERVED_BYTES <= free:
         return ""
-    place = f"{SHARED_MEMORY} of {socket.gethostname()}"
-    return f"{place} has {free / 1e6:,.0f} MB free, but {(length + RESERVED_BYTES) / 1e6:,.0f} MB are needed"
+    memory = f"{SHARED_MEMORY} of {socket.gethostname()}"
+    return f"{memory} has {free / 1e6:,.0f} MB free, but {(length + RESERVED_BYTES) / 1e6:,.0f} MB are needed"

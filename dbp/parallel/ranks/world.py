@@ -61,7 +61,7 @@ def _settings_for_a_single_process() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _check_place() -> None:
+def _check_no_rank_above() -> None:
     """Raise UserError in a process that a rank has started, in which MPI would wait for other ranks forever."""
     if launched_size() > 1 and (process := rank_above()) is not None:
         raise UserError(
@@ -101,7 +101,7 @@ def world(warn_after: float = WARN_AFTER, end_after: float = END_AFTER) -> Commu
     if _alone and _found and _found[0].size > 1:
         raise UserError("this runs on one rank alone, as a listener does, but needs all ranks; call it after the run")
     if not _found:
-        _check_place()
+        _check_no_rank_above()
         settings = nullcontext() if launched_by_mpi() else _settings_for_a_single_process()
         with settings, _watchdog.limits(warn_after, end_after):
             communicator = mpi_communicator(_watchdog, warn_after, end_after)

@@ -43,7 +43,7 @@ class RowTable(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """The place of each parameter in a flat vector.
+    """The offset of each parameter in a flat vector.
 
     Args:
         shapes: of the parameters, by name, in their order in the vector; the tables come last.

@@ -84,9 +84,9 @@ class Products(ABC):
             for piece in pieces(
                 span, BLOCKS_AT_A_TIME
             ):  # one product a block, so that no bit depends on who owns which
-                place = target[piece.start * GRAIN : piece.stop * GRAIN].reshape(-1, 1, GRAIN)
-                place[...] = 0  # as 0 times the old content might be NaN
-                place[...] = np.matmul(factors, _in_blocks(rows, piece))
+                target_block = target[piece.start * GRAIN : piece.stop * GRAIN].reshape(-1, 1, GRAIN)
+                target_block[...] = 0  # as 0 times the old content might be NaN
+                target_block[...] = np.matmul(factors, _in_blocks(rows, piece))
         if self._owns_short_block:
             rest = slice(self._full_block_count * GRAIN, None)
             target[rest] = 0
@@ -194,7 +194,7 @@ def _write_products(left: Rows, right: Rows, span: slice, cube: Array) -> None:
     """Write the products of some full blocks; each vector on the left is read once for all on the right."""
     where = slice(span.start * GRAIN, span.stop * GRAIN)
     blocks = [b[where].reshape(-1, GRAIN) for b in right]
-    for a, places in zip(left, cube, strict=True):
+    for a, row_of_cube in zip(left, cube, strict=True):
         row = a[where].reshape(-1, GRAIN)
-        for b, place in zip(blocks, places, strict=True):
-            np.vecdot(row, b, out=place[span])
+        for b, out in zip(blocks, row_of_cube, strict=True):
+            np.vecdot(row, b, out=out[span])

@@ -1,4 +1,4 @@
-"""Recurrent blocks beside their specifications, which go from place to place."""
+"""Recurrent blocks beside their specifications, which go from position to position."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import dbp.autodiff as ad
 
 N, LENGTH, CHANNELS, UNITS = 3, 4, 2, 3
 GATES = {"lstm": 4, "gru": 3}
-BLOCKS = {"lstm": (ad.lstm_block, ad.lstm_by_place), "gru": (ad.gru_block, ad.gru_by_place)}
+BLOCKS = {"lstm": (ad.lstm_block, ad.lstm_by_position), "gru": (ad.gru_block, ad.gru_by_position)}
 MASK = np.arange(LENGTH) < np.array([4, 1, 0])[:, None]
 SETTINGS = {
     "all states": {},
@@ -114,7 +114,7 @@ def test_a_graph_can_be_pulled_back_twice_and_into_arrays_of_the_caller(kind):
 @pytest.mark.parametrize("kind", BLOCKS)
 @pytest.mark.parametrize(("n", "length"), [(0, 3), (2, 0), (1, 1)])
 @pytest.mark.parametrize("sequences", [True, False])
-def test_no_examples_and_no_places(kind, n, length, sequences):
+def test_no_examples_and_no_positions(kind, n, length, sequences):
     points, settings = arrays(kind, n, length), {"sequences": sequences}
     fast, plain = BLOCKS[kind]
     close([fast(*points, **settings)], [plain(*points, **settings)])

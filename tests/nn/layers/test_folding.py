@@ -133,7 +133,7 @@ def test_an_activation_lies_between(normalized):
     assert len(normalized) == 2
 
 
-def test_masked_places_stay_zeros_for_the_next_layer(normalized):
+def test_masked_positions_stay_zeros_for_the_next_layer(normalized):
     model = nn.Sequential(nn.Conv1d(4, 3, padding="same"), nn.BatchNorm())
     parameters, running = weights_for(model, (2, 5, 3), np.float64)
     mask = np.arange(5) < np.array([[3], [5]])

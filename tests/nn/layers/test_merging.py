@@ -32,7 +32,7 @@ def test_values(layer, expected):
     np.testing.assert_array_equal(merged(layer, (A, B))[0], expected)
 
 
-def test_a_value_per_channel_counts_at_every_place():
+def test_a_value_per_channel_counts_at_every_position():
     per_channel = inputs(2, 1, 4)
     np.testing.assert_array_equal(merged(nn.Multiply(), (A, per_channel))[0], A * per_channel)
 
@@ -51,7 +51,7 @@ def test_masks(layer, masks, expected):
     np.testing.assert_array_equal(merged(layer, (A, B), masks)[1], expected)
 
 
-def test_a_mask_of_fewer_axes_holds_for_all_places_along_the_others():
+def test_a_mask_of_fewer_axes_holds_for_all_positions_along_the_others():
     images, rows = inputs(2, 3, 2, 1), np.ones((2, 3, 2), bool)
     rows[0, 0, 1] = False
     after = merged(nn.Add(), (images, images), (rows, MASK))[1]

@@ -68,7 +68,7 @@ def test_several_running_moments_do_not_mix():
     assert list(nn.running_arrays(running)) == [path + name for path in running for name in names]
 
 
-def test_one_place_of_running_moments_used_twice_is_refused():
+def test_one_path_of_running_moments_used_twice_is_refused():
     def model(scope, x):
         layer, inner = nn.BatchNorm(), scope.inside("norm")
         return layer(inner, layer(inner, x))
@@ -87,9 +87,9 @@ def test_layer_norm_by_closed_form():
 
 
 @pytest.mark.parametrize("groups", [1, 2, 6])
-@pytest.mark.parametrize("places", [(), (5,), (3, 4)])
-def test_group_norm_by_closed_form(groups, places):
-    x = inputs(3, *places, 6)
+@pytest.mark.parametrize("positions", [(), (5,), (3, 4)])
+def test_group_norm_by_closed_form(groups, positions):
+    x = inputs(3, *positions, 6)
     parameters, y = run(nn.GroupNorm(groups, epsilon=0.1), x)
     expected = np.empty_like(x)
     for example, group in itertools.product(range(3), range(groups)):

@@ -118,8 +118,8 @@ def test_training_takes_the_steps_of_pytorch_on_the_full_batch(shards):
     cost.objective.free()
 
 
-def test_masked_places_do_not_count():
-    """Normalize sequences of several lengths as if their places were rows."""
+def test_masked_positions_do_not_count():
+    """Normalize sequences of several lengths as if their positions were rows."""
     lengths, x = np.arange(13) % 5 + 1, 2 * inputs(13, 5, 3) + 1
     mask = np.arange(5) < lengths[:, None]
     rows = x[mask]

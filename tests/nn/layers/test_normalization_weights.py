@@ -1,4 +1,4 @@
-"""Batch normalization of examples and places with weights: each counts in the moments with its weight."""
+"""Batch normalization of examples and positions with weights: each counts in the moments with its weight."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from tests.nn.models import DRAW, cost_of, inputs, run, start
 
 MASK = np.random.default_rng(0).random((6, 5)) < 0.6
 MASK[2] = False  # an example of which nothing counts
-PLACES = nn.Sequential(nn.Dense(3), nn.BatchNorm(), nn.Activation("tanh"), nn.Dense(2))
+POSITIONS = nn.Sequential(nn.Dense(3), nn.BatchNorm(), nn.Activation("tanh"), nn.Dense(2))
 LOSS = nn.MeanSquaredError()
 
 
@@ -27,9 +27,9 @@ def check_same(one, other, w, vector):
 
 @pytest.mark.parametrize("fill", [0.0, 1e4])
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_places_of_weight_zero_do_not_count(fill, wrapped):
+def test_positions_of_weight_zero_do_not_count(fill, wrapped):
     """Compare with the other positions as examples of their own, whatever those of weight 0 hold."""
-    model = nn.Sequential(nn.Recompute(PLACES.layers)) if wrapped else PLACES
+    model = nn.Sequential(nn.Recompute(POSITIONS.layers)) if wrapped else POSITIONS
     x, y = inputs(6, 5, 4), inputs(6, 5, 2, seed=1)
     filled = np.where(MASK[..., None], x, fill)
     masked, w, _ = cost_of(model, LOSS, filled, y, MASK.astype(float))
@@ -41,8 +41,8 @@ def test_examples_of_weight_zero_do_not_count_in_any_shard():
     """A shard has the moments of its own examples that count; one without any is as an empty one."""
     x, y, weights = inputs(9, 4), inputs(9, 2, seed=1), np.array([1, 0, 1, 0, 1, 1, 0, 0, 0.0])
     filled = np.where(weights[:, None] > 0, x, 1e30)  # also where nothing counts, numbers stay finite
-    masked, w, running = cost_of(PLACES, LOSS, filled, y, weights, shards=3)
-    kept = [cost_of(PLACES, LOSS, x[rows], y[rows])[0] for rows in ([0, 2], [4, 5])]
+    masked, w, running = cost_of(POSITIONS, LOSS, filled, y, weights, shards=3)
+    kept = [cost_of(POSITIONS, LOSS, x[rows], y[rows])[0] for rows in ([0, 2], [4, 5])]
     found, parts = masked.value_and_gradient(w), [cost.value_and_gradient(w) for cost in kept]
     np.testing.assert_allclose(found.gradient, (parts[0].gradient + parts[1].gradient) / 2, rtol=1e-10, atol=1e-14)
     np.testing.assert_allclose(found.moments, parts[0].moments + parts[1].moments, rtol=1e-10, atol=1e-12)
@@ -53,8 +53,8 @@ def test_examples_of_weight_zero_do_not_count_in_any_shard():
 def test_a_whole_weight_is_as_many_copies():
     x, y, weights = inputs(6, 4), inputs(6, 2, seed=1), np.array([1, 3, 0, 2, 1, 1])
     copies = np.repeat(np.arange(6), weights)
-    weighted, w, _ = cost_of(PLACES, LOSS, x, y, weights.astype(float))
-    repeated, _, _ = cost_of(PLACES, LOSS, x[copies], y[copies])
+    weighted, w, _ = cost_of(POSITIONS, LOSS, x, y, weights.astype(float))
+    repeated, _, _ = cost_of(POSITIONS, LOSS, x[copies], y[copies])
     a, b = weighted.value_and_gradient(w), repeated.value_and_gradient(w)
     np.testing.assert_allclose(a.gradient, b.gradient, rtol=1e-10, atol=1e-14)
     np.testing.assert_allclose(a.moments[2:], b.moments[2:], rtol=1e-12)
@@ -62,11 +62,11 @@ def test_a_whole_weight_is_as_many_copies():
 
 def test_weights_of_one_give_the_bits_of_no_weights():
     x, y = inputs(6, 5, 4), inputs(6, 5, 2, seed=1)
-    found = [cost_of(PLACES, LOSS, x, y, weights, shards=2) for weights in (None, np.ones(6), np.ones((6, 5)))]
+    found = [cost_of(POSITIONS, LOSS, x, y, weights, shards=2) for weights in (None, np.ones(6), np.ones((6, 5)))]
     plain, *weighted = [cost.value_and_gradient(w) for cost, w, _ in found]
     for other in weighted:
         np.testing.assert_array_equal(other.moments, plain.moments)
-    # All sums of losses are the same; the mean over the places of an example has another order of summation.
+    # All sums of losses are the same; the mean over the positions of an example has another order of summation.
     np.testing.assert_array_equal(weighted[0].gradient, plain.gradient)
 
 
@@ -86,7 +86,7 @@ def test_running_moments_do_not_depend_on_the_scale_of_weights(scale):
     np.testing.assert_allclose(running[""].variance, variance / (1 - np.square(share).sum()), rtol=1e-12)
 
 
-def test_examples_count_with_the_mean_of_their_weights_where_places_differ():
+def test_examples_count_with_the_mean_of_their_weights_where_positions_differ():
     weights, x = MASK.astype(float), inputs(6, 2, 3)
     scope = nn.Scope(nn.call_with({}, example_weights=weights))
     np.testing.assert_array_equal(scope.weights_of(x), np.repeat(weights.mean(1)[:, None], 2, axis=1))

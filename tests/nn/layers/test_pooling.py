@@ -54,7 +54,7 @@ def test_pooling_of_sequences(one, _two, function, settings, size, stride, zeros
 
 @pytest.mark.parametrize(("one", "two", "function"), FUNCTIONS)
 def test_pooling_of_volumes_is_pooling_of_planes_and_along_the_depth(one, two, function):
-    """Compare the mean too, where all windows hold as many places."""
+    """Compare the mean too, where all windows hold as many positions."""
     x, three = inputs(2, 6, 5, 4, 3), {nn.MaxPool2d: nn.MaxPool3d, nn.AveragePool2d: nn.AveragePool3d}[two]
     planes = run(two((3, 2), (1, 2), dilation=(2, 1)), x.reshape(12, 5, 4, 3))[1].reshape(2, 6, -1, 3)
     columns = np.moveaxis(planes, 1, 2).reshape(-1, 6, 3)

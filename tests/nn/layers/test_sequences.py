@@ -51,24 +51,24 @@ def test_embedding_refuses_what_its_type_cannot_count():
         nn.Embedding(4, 5)(nn.use({"weight": np.zeros((4, 5))}), ad.Tensor(np.zeros((1, 1))))
 
 
-def test_position_adds_a_row_a_place():
+def test_position_adds_a_row_a_position():
     x = inputs(3, 4, 2)
     parameters, y = run(nn.Position(), x)
     np.testing.assert_array_equal(y, x + parameters["weight"])
 
 
 def attended(x, p, heads, causal, memory=None):
-    """Attend head by head and place by place."""
+    """Attend head by head and position by position."""
     memory = x if memory is None else memory
     of = {"query": x, "key": memory, "value": memory}
     q, k, v = (of[name] @ p[f"{name}/weight"] + p.get(f"{name}/bias", 0) for name in of)
     n, length, channels = x.shape
     width, gathered = channels // heads, np.zeros_like(x)
-    for example, head, place in itertools.product(range(n), range(heads), range(length)):
+    for example, head, position in itertools.product(range(n), range(heads), range(length)):
         own = slice(head * width, (head + 1) * width)
-        seen = slice(0, place + 1 if causal else memory.shape[1])
-        match = np.exp(k[example, seen, own] @ q[example, place, own] / np.sqrt(width))
-        gathered[example, place, own] = (match / match.sum()) @ v[example, seen, own]
+        seen = slice(0, position + 1 if causal else memory.shape[1])
+        match = np.exp(k[example, seen, own] @ q[example, position, own] / np.sqrt(width))
+        gathered[example, position, own] = (match / match.sum()) @ v[example, seen, own]
     return gathered @ p["output/weight"] + p.get("output/bias", 0)
 
 
@@ -148,7 +148,7 @@ def test_causal_attention_sees_nothing_later():
     assert np.abs(again[:, 4:] - y[:, 4:]).min() > 1e-3
 
 
-def test_attention_turns_with_a_permutation_of_places():
+def test_attention_turns_with_a_permutation_of_positions():
     x, order = inputs(2, 6, 4), np.random.default_rng(4).permutation(6)
     layer = nn.Attention(2)
     parameters, y = run(layer, x)

@@ -84,9 +84,9 @@ def test_a_deviation_of_given_frequencies_is_refused():
         nn.FourierFeatures([[1.0]], deviation=2.0)
 
 
-def test_masked_places_are_refused():
+def test_masked_positions_are_refused():
     x = inputs(2, 4, 1)
-    with pytest.raises(UserError, match="spectral_conv1d_1: takes no inputs of which some places are masked"):
+    with pytest.raises(UserError, match="spectral_conv1d_1: takes no inputs with masked positions"):
         nn.initial_parameters(nn.Sequential(nn.SpectralConv1d(1, 1)), x, 0, mask=np.arange(4) < [[2], [4]])
 
 

@@ -8,7 +8,7 @@ from tests.nn.models import inputs, run
 
 
 def interpolated(x, axis, factor):
-    """Interpolate between the middles of the places along an axis, and repeat the outermost ones beyond."""
+    """Interpolate between the middles of the positions along an axis, and repeat the outermost ones beyond."""
     length = x.shape[axis]
     middles = np.arange(length) + 0.5
     wanted = (np.arange(length * factor) + 0.5) / factor

@@ -1,4 +1,4 @@
-"""Losses of places within examples: masks, and weights of places and outputs."""
+"""Losses of positions within examples: masks, and weights of positions and outputs."""
 
 import numpy as np
 import pytest
@@ -23,8 +23,8 @@ MASK[2] = False  # an example of which nothing counts
 
 @pytest.mark.parametrize("shards", [1, 2, 3, 4])
 @pytest.mark.parametrize(("loss", "targets", "units"), SEQUENCE_LOSSES, ids=lambda v: getattr(v, "kind", ""))
-def test_masked_places_do_not_count(loss, targets, units, shards):
-    """Cost, metrics and gradient equal those of the kept places as examples of their own."""
+def test_masked_positions_do_not_count(loss, targets, units, shards):
+    """Cost, metrics and gradient equal those of the kept positions as examples of their own."""
     model, x = nn.Dense(units), inputs(6, 5, 4)
     masked, w, _ = cost_of(model, loss, x, targets, MASK.astype(float), shards)
     kept, _, _ = cost_of(model, loss, x[MASK], targets[MASK])
@@ -32,7 +32,7 @@ def test_masked_places_do_not_count(loss, targets, units, shards):
 
 
 @pytest.mark.parametrize("shards", [1, 3])
-def test_places_may_have_any_weights(shards):
+def test_positions_may_have_any_weights(shards):
     loss, targets, units = SEQUENCE_LOSSES[0]
     model, x, weights = nn.Dense(units), inputs(6, 5, 4), np.random.default_rng(1).random((6, 5))
     weighted, w, _ = cost_of(model, loss, x, targets, weights, shards)
