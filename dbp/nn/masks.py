@@ -20,21 +20,13 @@ def on_axes_of(mask: Array, x: Value) -> Array:
 
 
 def zero_filled(x: Value, mask: Array | None) -> Value:
-    """Return x with zeros in the places that are filled in, whatever stands there."""
+    """Return x with zeros in the positions that are filled in, whatever stands there."""
     return x if mask is None else where(on_axes_of(mask, x), x, 0)
 
 
 def has_positions(mask: Array) -> Array:
     """Return for each example whether any position counts, (examples,)."""
     return np.asarray(mask.reshape(len(mask), -1).any(axis=1))
-
-
-def share_of_positions(weights: Array, mask: Array) -> Array:
-    """Return the mean of the weights (examples, *positions) over each example's positions that count; 0 without any."""
-    axes = tuple(range(1, mask.ndim))
-    counts = np.maximum(mask.sum(axis=axes), 1).astype(weights.dtype)
-    means: Array = np.where(mask, weights, 0).sum(axis=axes) / counts
-    return means
 
 
 def as_images(mask: Array, x: Value) -> Array:

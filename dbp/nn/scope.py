@@ -7,20 +7,18 @@ A model is any callable `model(scope, inputs) -> outputs`: a layer, or a functio
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 
-from dbp.autodiff import Tensor, Unrecorded, Value, array_of, recompute, take
+from dbp.autodiff import Tensor, Unrecorded, Value, array_of, take
 from dbp.errors import UserError
 from dbp.nn.activations import linear
-from dbp.nn.call import Call, Drawn, InputsCheckedError, LayerTrace, ParameterLookup, RandomKey, RowUses, call_with
+from dbp.nn.call import Call, Drawn, InputsCheckedError, LayerTrace, RandomKey, RowUses, call_with
 from dbp.nn.initializers import Shape
-from dbp.nn.masks import share_of_positions
 from dbp.nn.mixture import Mixture
 from dbp.nn.moments import Moments, RunningMoments
-from dbp.text import count_text
+from dbp.nn.position_weights import position_weights
 from dbp.types import Array, Arrays
 
 # What a scope's mask is by default, and after a layer has not said which of its outputs count.
@@ -132,42 +130,12 @@ class Scope:
         Raises:
             UserError: the rows of x are no positions of the examples.
         """
-        weights, shape, mask = self._position_weights(np.shape(x)[:-1]), np.shape(x)[:-1], self.mask_of(x)
-        if mask is None:
+        shape, masks = np.shape(x)[:-1], (self._call.mask, *self._call.masks.values())
+        weights = position_weights(self.example_weights, shape, masks)
+        if (mask := self.mask_of(x)) is None:
             return weights
         valid = np.broadcast_to(mask.reshape(mask.shape + (1,) * (len(shape) - mask.ndim)), shape)
         return valid.astype(array_of(x).dtype) if weights is None else np.where(valid, weights, 0)
-
-    def _position_weights(self, shape: Shape) -> Array | None:
-        """Return how much each position of outputs of this shape counts by the example weights alone."""
-        weights = self.example_weights
-        if weights is None or (weights == 1).all():
-            return None
-        if len(weights) != shape[0]:
-            weights = self._weights_of_rows(weights, shape[0])
-        elif weights.shape != shape[: weights.ndim]:
-            weights = self._means(weights)
-        return np.broadcast_to(weights.reshape(weights.shape + (1,) * (len(shape) - weights.ndim)), shape)
-
-    def _weights_of_rows(self, weights: Array, rows: int) -> Array:
-        """Return how much each of the rows counts into which a reshape has made the positions of all examples."""
-        if rows == weights.size:
-            return weights.reshape(-1)
-        if not len(weights) or rows % len(weights):
-            raise UserError(
-                f"its inputs have {count_text(rows, 'row')}, which are no positions of the "
-                f"{count_text(len(weights), 'example')}, so their weights cannot be told; keep the examples as the "
-                "first axis"
-            )
-        return np.repeat(self._means(weights), rows // len(weights))
-
-    def _means(self, weights: Array) -> Array:
-        """Return the mean weight of each example, over its positions that hold data."""
-        for mask in (self._call.mask, *self._call.masks.values()):
-            if mask is not None and mask.shape == weights.shape:
-                return share_of_positions(weights, mask)
-        means: Array = weights.mean(axis=tuple(range(1, weights.ndim)))
-        return means
 
     @property
     def records_neurons(self) -> bool:
@@ -333,45 +301,6 @@ class Scope:
         if call.unrecorded is not None:
             call.unrecorded.append(Unrecorded(Tensor(0.0).created, function, x, arrays))
         return arrays
-
-
-def recomputed(model: Model, scope: Scope, x: Value) -> Value:
-    """Return the model's outputs as a single node of the graph; derivatives call the model again.
-
-    The second call finds the same parameters and random numbers, and reports nothing.
-    """
-    call, path = scope._call, scope._path  # noqa: SLF001
-    if call.record_neurons:
-        return model(scope, x)
-    found: dict[str, Value] = {}
-    looked_up: list[Value] = []
-    counts = call.generator_counts.copy()
-
-    def look_up(name: str, shape: Shape, initializer: str) -> Array:
-        found[name] = call.parameter(name, shape, initializer)
-        return array_of(found[name])
-
-    def look_up_rows(path: str, numbers: Array, mask: Array | None) -> Array | None:
-        rows = None if call.rows is None else call.rows(path, numbers, mask)
-        if rows is None:
-            return None
-        looked_up.append(rows)
-        return array_of(rows)
-
-    def again(x: Value, *values: Value) -> Value:
-        given, rows = dict(zip(found, values, strict=False)), iter(values[len(found) :])
-        parameter: ParameterLookup = lambda name, _shape, _initial: given[name]  # noqa: E731
-        quiet = Call(parameter, call.running, call.random_key, call.example_weights, call.mask)
-        quiet.generator_counts = counts.copy()
-        quiet.rows = lambda path, _numbers, _mask: None if path in given else next(rows)
-        quiet.masks, quiet.sum_over_shards = call.masks, call.sum_over_shards
-        return model(Scope(quiet, path, scope.mask), x)
-
-    first = Scope(replace(call, parameter=look_up, rows=look_up_rows), path, scope.mask)
-    output = model(first, array_of(x))
-    scope.pass_mask(first.mask_after(model))
-    inputs = (x, *found.values(), *looked_up)
-    return recompute(again).node(output, inputs) if any(type(i) is Tensor for i in inputs) else output
 
 
 class Model(Protocol):

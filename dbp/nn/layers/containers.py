@@ -16,7 +16,8 @@ from dbp.nn.layers.folding import FoldedSteps, with_folded
 from dbp.nn.layers.graph import Graph, Named, Shared, layers_of
 from dbp.nn.layers.layer import Layer, check_not_a_class, error_in
 from dbp.nn.layers.steps import Step, numbered, only_input, with_fused
-from dbp.nn.scope import Model, Scope, recomputed
+from dbp.nn.recompute import recomputed
+from dbp.nn.scope import Model, Scope
 
 
 @dataclass(frozen=True, init=False)
