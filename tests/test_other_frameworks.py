@@ -9,9 +9,9 @@ import pytest
 
 import dbp
 from dbp.commands import COMMANDS
+from dbp.config.from_table import settings_from
 from dbp.config.model_table import KEYS_OF_LAYER
 from dbp.config.settings import SECTIONS, Settings
-from dbp.config.toml import settings_from
 from dbp.errors import UserError, nearest
 from dbp.metrics import METRICS
 from dbp.nn import ACTIVATIONS, INITIALIZERS, LAYERS, LOSSES

@@ -14,8 +14,8 @@ import numpy as np
 from dbp_versions import versions_of
 
 from dbp.blas import blas_threads
+from dbp.config.from_table import settings_from
 from dbp.config.settings import Settings
-from dbp.config.toml import settings_from
 from dbp.parallel import world
 from dbp.run.evaluation import evaluate
 from dbp.run.run import Run

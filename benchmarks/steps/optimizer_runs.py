@@ -15,8 +15,8 @@ from dbp_versions import versions_of
 
 from dbp.blas import blas_threads
 from dbp.config.data import Data
+from dbp.config.from_table import settings_from
 from dbp.config.settings import Settings
-from dbp.config.toml import settings_from
 from dbp.cost.mini_batch_cost import MiniBatchCost
 from dbp.nn import Dense, Sequential
 from dbp.parallel import world

@@ -7,8 +7,8 @@ from pathlib import Path
 from dbp.batch.launch import find_launcher, library_vendor
 from dbp.batch.request import PLAIN, Request
 from dbp.batch.status import RUNNING, RunStatus
+from dbp.config.from_table import read_run_settings
 from dbp.config.settings import Settings
-from dbp.config.toml import read_run_settings
 from dbp.errors import UserError
 from dbp.parallel import HOW_TO_GET_MPI
 from dbp.saving.checkpoint_info import CheckpointInfo, peek

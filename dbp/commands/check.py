@@ -23,7 +23,7 @@ def run(arguments: Namespace) -> int:
     from pathlib import Path
 
     from dbp.config.data import Data
-    from dbp.config.toml import read_settings
+    from dbp.config.from_table import read_settings
     from dbp.parallel import END_AFTER, abort_on_error, agree, world
     from dbp.run.whole_check import check_whole
     from dbp.terminal import print_output, write_error

@@ -33,7 +33,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _of_config(path: Path, arguments: Namespace) -> Summary:
-    from dbp.config.toml import read_settings
+    from dbp.config.from_table import read_settings
     from dbp.summary import summary_of
 
     if arguments.code is not None:

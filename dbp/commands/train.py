@@ -38,7 +38,7 @@ def run(arguments: Namespace) -> int:
     """Train on all ranks; collective."""
     kernels.use(kernels.configured(Path(arguments.config), arguments.set))  # before anything loads NumPy
     from dbp.config.config_file import uses_own_code
-    from dbp.config.toml import read_run_settings
+    from dbp.config.from_table import read_run_settings
     from dbp.parallel import agree, from_rank_0, world
     from dbp.run.provenance import check_installation
     from dbp.saving.start import Start

@@ -14,9 +14,9 @@ from dbp.data.completeness import HDF5_FAILURES, reading_hdf5, reason_of
 from dbp.data.dataset import by_name, check_columns, first_inputs, role_of
 from dbp.data.file_names import data_path, split_group
 from dbp.data.hdf5_column import HDF5Column, Stated
+from dbp.data.locations import Location
 from dbp.data.mapped import FileDataset, FileLayout, as_boolean, open_columns
 from dbp.data.matlab import MatlabColumn, is_matlab, is_old_matlab, turn
-from dbp.data.locations import Location
 from dbp.data.ragged import Ragged, RaggedLocation
 from dbp.data.row_names import RowNames, row_names
 from dbp.data.scaling import stated_for

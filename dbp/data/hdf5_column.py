@@ -10,9 +10,9 @@ import numpy as np
 
 from dbp.data.completeness import HDF5_FAILURES, StoredFile, check_complete, find_linked, reading_hdf5, reason_of
 from dbp.data.dataset import Rows, role_of
+from dbp.data.locations import Location, location_of
 from dbp.data.meaning import FLOATS, ColumnMeaning, check_names, kind_of, texts
 from dbp.data.open_file import rows_text, runs
-from dbp.data.locations import Location, location_of
 from dbp.data.ragged import Ragged
 from dbp.data.scaling import Numbers, check_scale, check_shift, check_width
 from dbp.errors import DataError, UserError

@@ -12,7 +12,7 @@ from typing import Any
 
 from dbp import kernels
 from dbp.batch.launch import launch
-from dbp.config.toml import read_settings
+from dbp.config.from_table import read_settings
 from dbp.doctor.collective_work import time_text
 from dbp.doctor.findings import GOOD, WARNING, Finding
 from dbp.doctor.timed_step import FIRST_STEPS, Request

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dbp.checkpoint import digest_arrays
 from dbp.config.config_file import uses_own_code
-from dbp.config.toml import read_settings
+from dbp.config.from_table import read_settings
 from dbp.parallel import Communicator, agree, from_rank_0, world
 from dbp.run.run import Run
 from dbp.saving.start import Start

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from dbp.checkpoint import StoredCheckpoint, epoch_words, files_of, find, table_of
+from dbp.config.custom_objects import custom_code
+from dbp.config.from_table import data_from, model_from
 from dbp.config.own_code import code_at, kinds_in
-from dbp.config.toml import custom_code, data_from, model_from
 from dbp.data import FLOATS, ColumnMeaning, parse_meaning
 from dbp.errors import UserError, unknown
 from dbp.exchange.files import WRITERS

@@ -189,7 +189,7 @@ class _Walk:
                 raise UserError(
                     f"{path.rstrip('/')}: weights of PyTorch that are shared cannot be put in order, as the numbers "
                     "that both uses take stand in different orders there; reorder them yourself, and leave "
-            "--from out"
+                    "--from out"
                 )
             self.rules[path + name] = theirs if order is None else theirs.then(order)
         return self._after(layer, path, flow, self.shapes.get(path.rstrip("/"), flow.shape))

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dbp.checkpoint import StoredCheckpoint, write
+from dbp.config.from_table import read_settings
 from dbp.config.settings import AUTO_THREADS, Settings
-from dbp.config.toml import read_settings
 from dbp.data import meaning_text
 from dbp.errors import UserError, unknown
 from dbp.exchange.files import Weights, open_weights

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dbp.config import toml
+from dbp.config.from_table import settings_from
 from dbp.errors import UserError
 from dbp.metrics.metric_set import VALIDATION
 from dbp.metrics.registry import as_metrics, directions
@@ -30,7 +30,7 @@ def larger_is_better(record: RunRecord, column: str) -> bool:
 def _columns(record: RunRecord) -> dict[str, bool]:
     """Return the columns of the metrics of a run; none if its config names code."""
     try:
-        settings = toml.settings_from(record.config)
+        settings = settings_from(record.config)
     except UserError:
         return {}
     if not isinstance(settings.loss, JointLoss):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dbp.config import toml
+from dbp.config.toml import flatten
 from dbp.report.markup import Markup, figure, grid, section, table, tag, text
 from dbp.report.record import RunRecord
 from dbp.text import brief
@@ -50,7 +50,7 @@ def settings_of(record: RunRecord) -> Markup:
 
 def differences(records: Sequence[RunRecord]) -> dict[str, list[str]]:
     """Return the settings in which runs differ, by key: the whole value of each run as text."""
-    flat = [toml.flatten(record.config) if record.config else {} for record in records]
+    flat = [flatten(record.config) if record.config else {} for record in records]
     keys = list(dict.fromkeys(key for settings in flat for key in settings if key not in NOT_COMPARED))
     found = {key: [value_text(settings, key) for settings in flat] for key in keys}
     return {key: values for key, values in found.items() if len(set(values)) > 1}

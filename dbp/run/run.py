@@ -7,8 +7,9 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
-from dbp.config import toml
 from dbp.config.settings import TOP_K, Settings
+from dbp.config.to_table import table_from
+from dbp.config.toml import flatten
 from dbp.cost.evaluation import example_bytes, rows_at_a_time
 from dbp.cost.objective import Objective
 from dbp.data import Dataset, Examples, Meaning, RowCheck, example_masks, role_of
@@ -85,7 +86,7 @@ class Run:
     ):
         self.settings, self.comm, self.kernels, self.restored = settings, comm, kernels, restored
         check_installation(comm)
-        check_equal_on_ranks(comm, toml.flatten(toml.table_from(settings)), "give all ranks the same settings")
+        check_equal_on_ranks(comm, flatten(table_from(settings)), "give all ranks the same settings")
         self.sources = open_sources(settings, comm)
         check_equal_on_ranks(comm, agree(comm, self.sources.shapes), "give all ranks the same data, whole")
         assert settings.shards is not None

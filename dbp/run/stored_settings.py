@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from dbp.checkpoint import table_of
-from dbp.config import toml
+from dbp.config.custom_objects import CUSTOM
 from dbp.config.data import FROM, PARTS, is_in_files, with_paths
 from dbp.config.settings import Settings
+from dbp.config.to_table import table_from
+from dbp.config.toml import differences, flatten, to_toml
 from dbp.data import Meaning, meaning_text, parse_meaning
 from dbp.errors import DataError, UserError
 from dbp.nn import FunctionLoss
@@ -23,7 +25,7 @@ def stored_table(settings: Settings) -> dict[str, Any]:
 
     The run's folder is that of its config.toml, so that it may be moved; other paths are absolute.
     """
-    table = toml.table_from(settings)
+    table = table_from(settings)
     if "out" in table:
         table["out"] = "."
     for key in PARTS:
@@ -35,7 +37,7 @@ def stored_table(settings: Settings) -> dict[str, Any]:
         from dbp.config.initial_weights import InitialWeights  # which a run without them does not need
 
         if (path := (given := InitialWeights.of(settings.weights)).path) is not None:
-            table["weights"] = given.with_path(str(Path(path).resolve())).as_value(toml.CUSTOM)
+            table["weights"] = given.with_path(str(Path(path).resolve())).as_value(CUSTOM)
     return table
 
 
@@ -46,15 +48,15 @@ def stored_config(settings: Settings) -> str:
         UserError: it does not, so that a later start would refuse its own checkpoint.
     """
     table = stored_table(settings)
-    text = toml.to_toml(table)
+    text = to_toml(table)
     try:
         found = table_of(text)
     except DataError as error:
         raise UserError(
             f"the settings cannot be stored with the run: {error}; change them, or set out to None"
         ) from None
-    if changed := toml.differences(found, table):
-        key, value = next((key, toml.flatten(table).get(key)) for key in changed)
+    if changed := differences(found, table):
+        key, value = next((key, flatten(table).get(key)) for key in changed)
         raise UserError(f"{key} cannot be stored with the run, as it is {value!r}; change it, or set out to None")
     return text
 

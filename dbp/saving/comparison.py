@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dbp.config import toml
 from dbp.config.data import PARTS, is_in_files
 from dbp.config.own_code import CODE
 from dbp.config.settings import Settings
+from dbp.config.toml import differences
 from dbp.data import Meaning, is_same_but_written_since, meaning_differences
 from dbp.errors import UserError
 from dbp.run.progress import STOPPED_BY_LISTENER, STOPPED_EARLY
@@ -67,11 +67,11 @@ class Comparison:
         """
         now = _without_files(stored_table(settings)) | {"shards": shards}
         then = _without_files(info.settings) | {"shards": info.progress["shards"]}
-        differences = toml.differences(then, now)
+        found = differences(then, now)
         for name in SOURCES:
             was, source = info.progress.get(f"{name}_source"), stored_sources(settings).get(f"{name}_source")
-            if was != source and not any(covered(key, (name,)) for key in differences):
-                differences[name] = f"{name}: the source of its function has changed since the checkpoint"
+            if was != source and not any(covered(key, (name,)) for key in found):
+                found[name] = f"{name}: the source of its function has changed since the checkpoint"
         written = {
             purpose: f"{purpose} data: files written since the checkpoint, but of the same size and sample of rows"
             for purpose in ("train", "validation")
@@ -86,12 +86,10 @@ class Comparison:
             of_data.append(("order", f"order of the training examples: {was} in the checkpoint, {order} now"))
         for name, line in of_data:
             key = f"data.{name}"
-            differences[key] = f"{differences[key]}; {line}" if key in differences else line
-        allowed = {key: text for key, text in differences.items() if covered(key, MAY_DIFFER)}
-        allowed |= {
-            f"data.{purpose}": line for purpose, line in written.items() if f"data.{purpose}" not in differences
-        }
-        return cls({key: text for key, text in differences.items() if not covered(key, MAY_DIFFER)}, allowed)
+            found[key] = f"{found[key]}; {line}" if key in found else line
+        allowed = {key: text for key, text in found.items() if covered(key, MAY_DIFFER)}
+        allowed |= {f"data.{purpose}": line for purpose, line in written.items() if f"data.{purpose}" not in found}
+        return cls({key: text for key, text in found.items() if not covered(key, MAY_DIFFER)}, allowed)
 
     def with_jump(self, jump: str) -> Comparison:
         """Return this comparison with another end of the schedule forbidden, if the learning rate would jump.

@@ -10,8 +10,8 @@ from typing import Any
 from dbp.checks import is_integer
 from dbp.config.config_file import load_table
 from dbp.config.data import Data
+from dbp.config.from_table import settings_from
 from dbp.config.settings import EarlyStopping, Settings
-from dbp.config.toml import settings_from
 from dbp.data import Dataset
 from dbp.errors import UserError
 from dbp.nn import NUMBERS, Dense, Loss, as_loss

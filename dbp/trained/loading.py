@@ -10,7 +10,8 @@ from typing import Any, cast
 
 from dbp import kernels
 from dbp.checkpoint import StoredCheckpoint, find, table_of
-from dbp.config import toml
+from dbp.config.custom_objects import CUSTOM, custom_code, take_own_metrics
+from dbp.config.from_table import loss_from, settings_from
 from dbp.config.own_code import code_at, kinds_in
 from dbp.config.settings import Settings
 from dbp.data import parse_meaning
@@ -89,12 +90,12 @@ def settings_of(
             cannot be evaluated.
     """
     table, own = table_of(checkpoint.config), {"model": model, "loss": loss}
-    toml.take_own_metrics(table)
+    take_own_metrics(table)
     table.pop("weights", None)  # those that the run began with are not needed, and their file may be gone
-    if loss is None and toml.custom_code(given := table.get("loss")) is not None:
+    if loss is None and custom_code(given := table.get("loss")) is not None:
         loss = own["loss"] = _with_stand_ins(given or {})
     for name, stand_in in STAND_INS.items():
-        custom = toml.custom_code(table.get(name))
+        custom = custom_code(table.get(name))
         if custom is not None and name in own and own[name] is None:
             raise UserError(
                 f"the checkpoint's {name} is, or contains, the Python code {custom!r}, which a config cannot name; use "
@@ -103,7 +104,7 @@ def settings_of(
         is_not_used = name not in own and bool(kinds_in(table.get(name)))
         if custom is not None or own.get(name) is not None or is_not_used:
             table[name] = stand_in
-    settings = toml.settings_from(table, None if code is None else code_at(code))
+    settings = settings_from(table, None if code is None else code_at(code))
     return replace(
         settings,
         model=settings.model if model is None else as_model(model),
@@ -113,12 +114,12 @@ def settings_of(
 
 def _with_stand_ins(given: Mapping[str, Any]) -> Any:
     """Return the stand-in for a loss that is Python code, or the losses of targets with such in their places."""
-    if (code := given.get(toml.CUSTOM)) is not None:
+    if (code := given.get(CUSTOM)) is not None:
         return UnknownLoss(str(code))
     parts: dict[str, TargetLoss] = {}
     for name, table in given.items():
-        if (code := toml.custom_code(table)) is None:
-            parts[name] = toml.loss_from({name: table}).parts[name]
+        if (code := custom_code(table)) is None:
+            parts[name] = loss_from({name: table}).parts[name]
         else:
             parts[name] = TargetLoss(cast("Loss", UnknownLoss(code)), table.get("weight", 1.0))
     return JointLoss(parts)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from dbp.config import toml
+from dbp.config.to_table import table_from
+from dbp.config.toml import flatten
 from dbp.cost.mini_batch import ExampleSums
 from dbp.errors import Interrupted, ListenerError, Stopped, UserError
 from dbp.listeners.events import CheckpointWritten, End, Epoch, Event, Start, Step, Values, read_only
@@ -154,7 +155,7 @@ class RunEvents:
             progress.step,
             int([0, *progress.history.get("step", [])][-1]),
             folder,
-            read_only(toml.flatten(toml.table_from(run.settings))),
+            read_only(flatten(table_from(run.settings))),
         )
 
     def _call_checkpoints(self) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbp.config.config_file import load_table
-from dbp.config.toml import read_run_settings, read_settings
+from dbp.config.from_table import read_run_settings, read_settings
 from dbp.errors import UserError
 from tests.jobs import SMALL
 

@@ -5,7 +5,9 @@ import pytest
 
 from dbp.config.config_file import load_table
 from dbp.config.data import Data, with_paths
-from dbp.config.toml import data_from, settings_from, table_from, to_toml
+from dbp.config.from_table import data_from, settings_from
+from dbp.config.to_table import table_from
+from dbp.config.toml import to_toml
 from dbp.data import ArrayDataset
 from dbp.errors import UserError
 

@@ -3,15 +3,16 @@
 import pytest
 
 from dbp import nn
-from dbp.config import toml
+from dbp.config.from_table import settings_from
 from dbp.config.loss_table import loss_table, read_loss
+from dbp.config.to_table import table_from
 from dbp.errors import UserError
 
 REST = {"model": {"layers": [{"kind": "dense", "units": 1}]}, "data": {"train": "a.h5"}, "optimizer": "adam"}
 
 
 def settings_of(**changes):
-    return toml.settings_from({**REST, "epochs": 1, "batch_size": 1, **changes})
+    return settings_from({**REST, "epochs": 1, "batch_size": 1, **changes})
 
 
 def test_losses_by_target_are_read_and_written():
@@ -19,10 +20,10 @@ def test_losses_by_target_are_read_and_written():
     settings = settings_of(loss=table, metrics={"class": ["accuracy"], "energy": ["rmse", "r2"]})
     assert settings.loss == nn.as_loss(table)
     assert [metric.kind for metric in settings.metrics["energy"]] == ["rmse", "r2"]
-    written = toml.table_from(settings)
+    written = table_from(settings)
     assert written["loss"]["energy"] == {"kind": "huber", "delta": 2.0, "weight": 0.1}
-    assert toml.settings_from(written) == settings
-    assert toml.table_from(settings_of(loss="huber"))["loss"] == {"kind": "huber", "delta": 1.0}
+    assert settings_from(written) == settings
+    assert table_from(settings_of(loss="huber"))["loss"] == {"kind": "huber", "delta": 1.0}
 
 
 def test_a_plain_loss_with_a_weight_becomes_a_table():

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from dbp import nn
+from dbp.config.from_table import model_from, settings_from
 from dbp.config.own_code import Own
-from dbp.config.toml import model_from, settings_from, table_from, to_toml
+from dbp.config.to_table import table_from
+from dbp.config.toml import to_toml
 from dbp.errors import UserError
 from tests.config.test_toml_layers import settings_with
 from tests.jobs import ROOT

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from dbp import load
+from dbp.config.from_table import read_settings
 from dbp.config.own_code import imported, is_own_kind, kind_of, own_kinds
-from dbp.config.toml import read_settings, table_from
+from dbp.config.to_table import table_from
 from dbp.errors import UserError
 from dbp.nn import FunctionLoss
 from tests.jobs import dbp, digest, mpirun

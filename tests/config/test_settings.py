@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from dbp import nn
-from dbp.config import toml
 from dbp.config.data import Data
+from dbp.config.from_table import settings_from
 from dbp.config.settings import Settings
+from dbp.config.to_table import table_from
 from dbp.errors import UserError
 from dbp.optim import SGD, Adam, Cosine
 from tests.small_data import X, Y
@@ -36,7 +37,7 @@ def test_optimizers_schedules_and_batches_have_names():
     found = settings(optimizer="adam", schedule="cosine", batch_size="all")
     assert (found.optimizer, found.schedule) == (Adam(), Cosine())
     assert (found.examples_per_step(90), settings(batch_size=7).examples_per_step(90)) == (90, 7)
-    read = toml.settings_from(toml.table_from(settings(data="x.h5", batch_size="all", optimizer=Adam(0.5))))
+    read = settings_from(table_from(settings(data="x.h5", batch_size="all", optimizer=Adam(0.5))))
     assert (read.batch_size, read.optimizer) == ("all", Adam(0.5))
 
 

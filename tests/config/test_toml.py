@@ -7,9 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbp import nn
+from dbp.config.config_file import load_table
 from dbp.config.data import Data
+from dbp.config.from_table import read_settings, settings_from
 from dbp.config.settings import Checkpoint, Settings
-from dbp.config.toml import differences, load_table, read_settings, settings_from, table_from, to_toml
+from dbp.config.to_table import table_from
+from dbp.config.toml import differences, to_toml
 from dbp.data import ArrayDataset
 from dbp.errors import UserError
 from dbp.optim import OPTIMIZERS, SCHEDULES, SGD, Adam, Cosine, FirstOrder

@@ -4,7 +4,9 @@ import dataclasses
 
 import pytest
 
-from dbp.config.toml import read_settings, settings_from, table_from, take_own_metrics
+from dbp.config.custom_objects import take_own_metrics
+from dbp.config.from_table import read_settings, settings_from
+from dbp.config.to_table import table_from
 from dbp.errors import UserError
 from dbp.metrics import F1, Metric, TopK
 from tests.jobs import SMALL

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dbp import nn
-from dbp.config import toml
+from dbp.config.from_table import model_from
 from dbp.data import ArrayDataset, Scaling
 from dbp.errors import UserError
 from dbp.exchange import onnx_model
@@ -199,7 +199,7 @@ def test_nothing_is_left_out():
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.toml")), ids=lambda path: path.stem)
 def test_the_models_of_the_examples(path):
     shape = (28, 28) if "fashion" in path.stem else (8, 8)
-    compare(toml.model_from(tomllib.loads(path.read_text())), shape, scale=1 / 16)
+    compare(model_from(tomllib.loads(path.read_text())), shape, scale=1 / 16)
 
 
 @pytest.mark.parametrize("name", LAYERS)

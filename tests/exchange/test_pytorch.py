@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from dbp import nn
-from dbp.config.toml import settings_from, table_from, to_toml
+from dbp.config.from_table import settings_from
+from dbp.config.to_table import table_from
+from dbp.config.toml import to_toml
 from dbp.errors import UserError
 from dbp.exchange.pytorch import rules_of
 from dbp.nn import as_model

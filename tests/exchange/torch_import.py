@@ -7,7 +7,8 @@ import pytest
 
 from dbp import nn
 from dbp.config.settings import Settings
-from dbp.config.toml import table_from, to_toml
+from dbp.config.to_table import table_from
+from dbp.config.toml import to_toml
 from dbp.data import ArrayDataset
 from dbp.exchange import export, import_weights
 from dbp.nn import as_model

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import dbp
-from dbp.config import toml
+from dbp.config.from_table import settings_from
 from dbp.errors import UserError
 from dbp.optim import LevenbergMarquardt, Outcome, State
 from dbp.optim.dense_trust_region import Cholesky, trust_region_step
@@ -342,4 +342,4 @@ def test_in_a_config():
         "data": {"train": "x.h5"},
         "optimizer": {"kind": "levenberg_marquardt", "initial_radius": 1, "dense_up_to": 50},
     }
-    assert toml.settings_from(table).optimizer == LevenbergMarquardt(initial_radius=1.0, dense_up_to=50)
+    assert settings_from(table).optimizer == LevenbergMarquardt(initial_radius=1.0, dense_up_to=50)

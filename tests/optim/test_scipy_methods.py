@@ -9,7 +9,10 @@ import threadpoolctl
 from threadpoolctl import threadpool_limits
 
 import dbp
-from dbp.config import toml
+from dbp.config.config_file import load_table
+from dbp.config.from_table import read_settings, settings_from
+from dbp.config.to_table import table_from
+from dbp.config.toml import to_toml
 from dbp.errors import UserError
 from dbp.optim import Outcome, Scipy, State
 from dbp.optim.scipy_driver import METHODS
@@ -104,7 +107,10 @@ def test_there_is_no_limit_on_iterations_by_default():
 
 def test_scipy_is_not_imported_before_it_is_needed():
     outcome = run(
-        sys.executable, "-c", "import dbp.optim, dbp.config.toml, sys; sys.exit('scipy' in sys.modules)", cwd=ROOT
+        sys.executable,
+        "-c",
+        "import dbp.optim, dbp.config.from_table, dbp.config.to_table, sys; sys.exit('scipy' in sys.modules)",
+        cwd=ROOT,
     )
     assert outcome.code == 0
 
@@ -341,10 +347,10 @@ def test_in_a_config(tmp_path):
         optimizer = { kind = "scipy", method = "TNC", tolerance = 1e-3, options = { eta = 0.25 } }
         """
     )
-    table = toml.load_table(tmp_path / "a.toml", ["optimizer.options.rescale=2"])
-    settings = toml.settings_from(table)
+    table = load_table(tmp_path / "a.toml", ["optimizer.options.rescale=2"])
+    settings = settings_from(table)
     assert settings.optimizer == Scipy("TNC", {"eta": 0.25, "rescale": 2}, 1e-3)
-    (tmp_path / "b.toml").write_text(toml.to_toml(toml.table_from(settings)))
-    assert toml.settings_from(toml.load_table(tmp_path / "b.toml", [])) == settings
+    (tmp_path / "b.toml").write_text(to_toml(table_from(settings)))
+    assert settings_from(load_table(tmp_path / "b.toml", [])) == settings
     with pytest.raises(UserError, match=r"optimizer.options must be a table|optimizer.options must be .*, but is 3"):
-        toml.read_settings(tmp_path / "a.toml", ["optimizer.options=3"])
+        read_settings(tmp_path / "a.toml", ["optimizer.options=3"])

@@ -5,8 +5,9 @@ import json
 import numpy as np
 
 from dbp.checkpoint import StoredCheckpoint, write
-from dbp.config import toml
 from dbp.config.settings import Settings
+from dbp.config.to_table import table_from
+from dbp.config.toml import to_toml
 from dbp.data import parse_meaning
 from dbp.nn import Dense
 from dbp.optim import Adam
@@ -69,7 +70,7 @@ def write_run(folder, epochs=4, classes=("cat", HOSTILE, "dog"), learning_rate=1
         history=columns,
         progress=progress.to_attributes() | {"shards": 4, "seed": 0},
         provenance={"dbp": "0.1.0", "host": HOSTILE, "ranks": 3},
-        config=toml.to_toml(toml.table_from(settings)),
+        config=to_toml(table_from(settings)),
         meaning=json.dumps(meaning),
     )
     (folder / "checkpoints").mkdir(parents=True)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from dbp.checkpoint import digest_arrays
-from dbp.config import toml
 from dbp.config.data import Data
+from dbp.config.from_table import data_from
 from dbp.config.settings import Settings
+from dbp.config.to_table import table_from
 from dbp.data import ArrayDataset
 from dbp.errors import UserError
 from dbp.parallel import OneProcess
@@ -95,14 +96,14 @@ def test_a_run_with_drawn_examples_resumes_in_the_middle_of_an_epoch(stored, tmp
 
 def test_a_split_is_read_from_a_config_and_stored_in_one():
     text = {"part": 0.2, "take": "groups", "groups": "subject"}
-    data = toml.data_from({"data": {"train": "a.h5", "validation": text, "draw_weights": "w"}})
+    data = data_from({"data": {"train": "a.h5", "validation": text, "draw_weights": "w"}})
     assert data.validation == Split(0.2, "groups", "subject")
     settings = Settings(
         model=BASE.model, loss="cross_entropy", data=data, optimizer=BASE.optimizer, epochs=1, batch_size=1
     )
-    table = toml.table_from(settings)
+    table = table_from(settings)
     assert table["data"]["validation"] == text
-    assert toml.data_from(table) == data
+    assert data_from(table) == data
 
 
 @pytest.mark.parametrize(

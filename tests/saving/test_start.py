@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from dbp.config.toml import settings_from
+from dbp.config.from_table import settings_from
 from dbp.errors import Interrupted, Stopped
 from dbp.job import Job
 from dbp.saving.start import Start, in_job

@@ -5,7 +5,7 @@ import tomllib
 import numpy as np
 import pytest
 
-from dbp.config.toml import settings_from
+from dbp.config.from_table import settings_from
 from dbp.nn import as_model
 from dbp.nn.build import initial_parameters
 from dbp.starter import DataSummary, config_text
