@@ -9,11 +9,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dbp.autodiff.scratch import buffer
+from dbp.autodiff.scratch import buffer, zeros
 from dbp.types import Array
 
 NOWHERE = np.uint8(255)  # in place of the position of a maximum that ReLU cut off
 MAX_POOL = 15  # pixels along a window, so that the number of a pixel in it fits in a byte
+LONG_ROW = 1 << 14  # elements
 
 
 def windows(z: Array, pool: int, rows: int = 1, columns: int = 2) -> list[Array]:
@@ -65,26 +66,37 @@ def drop_cut_off(positions: Array, y: Array) -> None:
 
 
 class Activation:
-    """Bias and ReLU, applied in place to contiguous arrays (..., pixels, K).
+    """Bias, a shortcut's values and ReLU, applied in place to contiguous arrays (..., K).
 
-    Both operands are repeated for each pixel: NumPy is three times slower with a scalar or with rows as short as K.
+    The bias and the zeros of ReLU are repeated for the pixels of a long row: NumPy is three times slower with a scalar,
+    and copies an operand that is repeated for rows of no more than 8192 elements.
+
+    Args:
+        b: the bias (K,); None for none.
+        relu: whether ReLU is applied.
     """
 
     def __init__(self, b: Array | None, relu: bool) -> None:
         self.b, self.relu = b, relu
-        self.bias = self.zeros = np.empty(0)
+        self.bias: Array = np.empty(0)
 
-    def apply(self, z: Array) -> None:
-        """Replace `z` by relu(z + b)."""
-        pixels, size = z.shape[-2:]
-        flat = z.reshape(-1, pixels * size)
-        if self.zeros.size < pixels * size:
-            self.zeros = np.zeros(pixels * size, z.dtype)
-            self.bias = self.zeros if self.b is None else np.tile(self.b.astype(z.dtype, copy=False), pixels)
-        if self.b is not None:
-            np.add(flat, self.bias[: pixels * size], out=flat)
-        if self.relu:
-            np.maximum(flat, self.zeros[: pixels * size], out=flat)
+    def apply(self, z: Array, added: Array | None = None) -> None:
+        """Replace `z` by relu(z + b + added), where `added` has the shape of `z`."""
+        outputs, flat = z.shape[-1], z.reshape(-1)
+        row = min(z.size, max(1, LONG_ROW // max(outputs, 1)) * outputs)
+        if self.b is not None and self.bias.size < row:
+            self.bias = np.tile(self.b.astype(z.dtype, copy=False), row // outputs)
+        end = z.size // row * row if row else 0
+        for part, length in ((slice(0, end), row), (slice(end, None), z.size - end)):
+            if not length:
+                continue
+            rows = flat[part].reshape(-1, length)
+            if self.b is not None:
+                np.add(rows, self.bias[:length], out=rows)
+            if added is not None:
+                np.add(rows, added.reshape(-1)[part].reshape(-1, length), out=rows)
+            if self.relu:
+                np.maximum(rows, zeros((length,), z.dtype), out=rows)
 
 
 def gate(g: Array, y: Array, out: Array) -> Array:
