@@ -7,6 +7,7 @@ once for a run; MiniBatchCost (mini_batch_cost.py) is its cost of one mini-batch
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -90,7 +91,11 @@ class Objective:
         self.model, self.loss, self.layout, self.shards = model, loss, layout, shards
         self.dtype, self.running, self.seed, self.steps_per_epoch = dtype, running or {}, seed, steps_per_epoch
         self.stop_requested = False
-        self.joint = _joint_cost(loss, target_scaling or {}, are_weighted) if isinstance(loss, JointLoss) else None
+        self.joint: JointCost | None = None
+        if isinstance(loss, JointLoss):
+            from dbp.cost.joint import JointCost  # which no other run needs
+
+            self.joint = JointCost(loss, target_scaling or {}, are_weighted)
         is_scaled = isinstance(target_scaling, Scaling) and not target_scaling.is_identity
         self._target_scaling: Scaling | None = target_scaling if is_scaled else None
         none = MetricSet() if self.joint is None else self.joint.metrics()
@@ -98,14 +103,15 @@ class Objective:
         self.scalars = 2 + self.metrics.width  # example weight, loss and metrics
         moment_sums = sum(moments.width for moments in self.running.values())
         self.arena = arena or Arena(comm, layout, dtype, share=False)
-        together = any(moments.over_shards for moments in self.running.values())
-        self.allreduce = ShardAllreduce(comm, shards) if together else None
-        self.gradients = GradientSum(self.arena.dense, shards, self.scalars + moment_sums, messages, kept)
+        self.allreduce = ShardAllreduce(comm, shards) if any(m.over_shards for m in self.running.values()) else None
+        self._summed = self.scalars + moment_sums, messages, kept
         self.row_gradients: RowGradients | None = None
         if layout.tables:
             from dbp.cost.row_gradients import RowGradients
 
             self.row_gradients = RowGradients(self.arena, shards)
+        if arena is not None:  # that of a run, whose first step needs the sum; making it is collective
+            _ = self.gradients
         is_plannable = not (self.allreduce or self.joint or layout.tables) and is_fixed((model, loss))
         self.planned = PlannedPasses(is_plannable, [*self.frozen.values()])
         self._plain_sums: dict[int, PlainSum] = {}  # by their number of scalars
@@ -113,6 +119,11 @@ class Objective:
         self._leaves: tuple[Array, dict[str, Tensor]] = (np.empty(0), {})
         self._gradient_views: dict[int, tuple[SumBuffer, list[Array]]] = {}
         self.made_once: dict[str, Any] = {}  # objects with free() that mini-batches make once, by name
+
+    @cached_property
+    def gradients(self) -> GradientSum:
+        """Return the sum of gradients over all shards; made at its first use, as evaluation has none; collective."""
+        return GradientSum(self.arena.dense, self.shards, *self._summed)
 
     @property
     def full_batch(self) -> bool:
@@ -250,7 +261,7 @@ class Objective:
 
     def evaluate(
         self,
-        weights: Array,
+        weights: Array | Mapping[str, Array],
         chunks: Chunks,
         running: Mapping[str, RunningMoments] | None = None,
         metrics: MetricSet | None = None,
@@ -259,20 +270,19 @@ class Objective:
         """Return cost and metrics of any number of examples, without gradients; collective.
 
         Args:
-            weights: the flat weights.
+            weights: the flat weights, or the parameters by path.
             chunks: yields the examples of a shard, by its number, in chunks.
             running: running moments in place of the model's own, by path.
             metrics: by default those of training.
             use: called with the predictions of each chunk.
         """
-        metrics = self.metrics if metrics is None else metrics
-        totals = self.totals(weights, chunks, Stage.EVALUATION, metrics, running=running, use=use)
+        totals = self.totals(weights, chunks, Stage.EVALUATION, metrics or self.metrics, running=running, use=use)
         self.arena.comm.clock.enter(Stage.OTHER)
         return totals
 
     def totals(
         self,
-        weights: Array,
+        weights: Array | Mapping[str, Array],
         chunks: Chunks,
         stage: Stage,
         metrics: MetricSet,
@@ -283,7 +293,7 @@ class Objective:
         """Return cost and metrics of the examples that chunks yields; collective.
 
         Args:
-            weights: the flat weights.
+            weights: the flat weights, or the parameters by path.
             chunks: yields the examples of a shard, by its number, in chunks.
             stage: that the time counts for.
             metrics: to sum.
@@ -293,8 +303,9 @@ class Objective:
         """
         clock, scalars = self.arena.comm.clock, 2 + metrics.width
         clock.enter(stage)
-        self.arena.fence(weights)
-        parameters = self.layout.views(weights)
+        if not isinstance(weights, Mapping):
+            self.arena.fence(weights)
+            weights = self.layout.views(weights)
         plain_sum = self._plain_sum(scalars)
         tree = plain_sum.start()
 
@@ -303,7 +314,7 @@ class Objective:
             sums.scalars[:] = 0
             for chunk in chunks(number):
                 clock.enter(stage)
-                call = self.call(parameters, chunk, draw(chunk) if draw else None, running)
+                call = self.call(weights, chunk, draw(chunk) if draw else None, running)
                 outputs, losses = self.forward(call, chunk)
                 arrays = each(array_of, losses), each(array_of, outputs)
                 sums.scalars += self.sums(*arrays, chunk, call.mixture, metrics, use)
@@ -366,7 +377,6 @@ class Objective:
             assert loss_factors is not None
             both = lambda given: (outputs(given), mixtures[0])  # noqa: E731
             return self.joint.curvature(both, at, shard, draw or (0, 0, 0), loss_factors)
-
         return LossCurvature(
             outputs=outputs,
             losses=lambda outputs: losses_of(self.loss, outputs, shard, mixtures[0]),
@@ -384,12 +394,6 @@ class Objective:
             made.free()
         if self.row_gradients is not None:
             self.row_gradients.free()
-        self.gradients.free()
+        if "gradients" in vars(self):
+            self.gradients.free()
         self.arena.free()
-
-
-def _joint_cost(loss: JointLoss, target_scaling: Mapping[str, Scaling], are_weighted: bool) -> JointCost:
-    """Return what is done with several targets, whose code no other run loads."""
-    from dbp.cost.joint import JointCost
-
-    return JointCost(loss, target_scaling, are_weighted)

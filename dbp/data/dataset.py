@@ -212,18 +212,19 @@ def scalings_of(data: Dataset, standardized: Meaning | None = None) -> dict[str,
     return {column: scaling for column, scaling in found.items() if not scaling.is_identity}
 
 
-def scaled_inputs(examples: Examples, scalings: Mapping[str, Scaling], dtype: Any) -> Arrays:
+def scaled_inputs(examples: Examples, scalings: Mapping[str, Scaling], dtype: Any, copy: bool = True) -> Arrays:
     """Return the inputs of some examples in the type and units of a model, by name if they have names.
 
     Args:
         examples: as they are stored.
         scalings: of their columns, by name.
         dtype: of the model.
+        copy: whether they must be new arrays; else they may be the stored ones, for callers that do not write.
     """
     inputs = examples.inputs
     if not isinstance(inputs, dict):
-        return scalings.get("inputs", Scaling()).apply(inputs, dtype)
-    return {name: scalings.get(f"inputs.{name}", Scaling()).apply(one, dtype) for name, one in inputs.items()}
+        return scalings.get("inputs", Scaling()).apply(inputs, dtype, copy)
+    return {name: scalings.get(f"inputs.{name}", Scaling()).apply(one, dtype, copy) for name, one in inputs.items()}
 
 
 def check_columns(name: str, columns: Mapping[str, Any]) -> None:

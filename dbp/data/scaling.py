@@ -134,8 +134,17 @@ class Scaling(NamedTuple):
         """Return True if the map changes nothing."""
         return self.center is None and self.factor is None
 
-    def apply(self, stored: Array, dtype: Any) -> Array:
-        """Return numbers as the model sees them, in a new array of the precision of the run."""
+    def apply(self, stored: Array, dtype: Any, copy: bool = True) -> Array:
+        """Return numbers as the model sees them, in the precision of the run.
+
+        Args:
+            stored: the numbers.
+            dtype: the precision.
+            copy: whether they must be a new array; else they may be the stored ones, for callers that do not write.
+        """
+        in_order = stored.flags.c_contiguous and stored.flags.aligned
+        if not copy and self.is_identity and stored.dtype == dtype and in_order:
+            return stored
         if self.center is None:
             numbers = stored.astype(dtype)
             if self.factor is not None:

@@ -8,9 +8,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from dbp.autodiff.pieces import PIECE, row_pieces
 from dbp.metrics.metric_set import LARGER, SMALLER, FittedMetric, mean_metric
 from dbp.metrics.predictions import Predictions, TargetForm
-from dbp.nn import ANSWERS, CLASSES, NUMBERS
+from dbp.nn import ANSWERS, CLASSES, NUMBERS, as_weighted
 from dbp.types import Array
 
 
@@ -54,6 +55,17 @@ class MeanAbsoluteError:
 
 
 def _absolute_error(found: Predictions) -> Array:
-    """Return |output - target|, (examples, ...)."""
-    difference = np.asarray(found.outputs - found.targets)
+    """Return |output - target|, (examples, ...); averaged where elements share a weight, if there are many of them."""
+    outputs, targets, weights = found.outputs, found.targets, found.example_weights
+    if outputs.size <= PIECE:
+        return _distance(outputs, targets)
+    averaged = [
+        as_weighted(_distance(outputs[rows], targets[rows]), None if weights is None else weights[rows])
+        for rows in row_pieces(len(outputs), outputs[0].size)
+    ]
+    return np.concatenate(averaged)
+
+
+def _distance(outputs: Array, targets: Array) -> Array:
+    difference = np.asarray(outputs - targets)
     return np.asarray(np.abs(difference, out=difference))

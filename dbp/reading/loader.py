@@ -27,6 +27,8 @@ class Loader:
         chunk_rows: examples of one evaluation pass; see evaluation.py.
         standardized: the meaning of columns whose numbers are used as deviations from a mean, by name.
         check: checks the rows of an evaluation as they are read; None if they have been checked.
+        copy: whether the inputs of an evaluation are new arrays; else they may be those of the data set, for models
+            that do not write to them.
     """
 
     def __init__(
@@ -38,7 +40,9 @@ class Loader:
         chunk_rows: int = 1,
         standardized: Meaning | None = None,
         check: RowCheck | None = None,
+        copy: bool = True,
     ):
+        self._copy = copy
         self.data, self.dtype, self._shards, self._chunk_rows = data, dtype, shards, chunk_rows
         self._form, self._check, self._scalings = form, check, scalings_of(data, standardized)
 
@@ -64,7 +68,8 @@ class Loader:
         count = -(-len(span) // self._chunk_rows)
         for index in range(count):
             part = parts(len(span), count, index)
-            yield self._shard(number, slice(span.start + part.start, span.start + part.stop), self._check)
+            rows = slice(span.start + part.start, span.start + part.stop)
+            yield self._shard(number, rows, self._check, self._copy)
 
     def first(self) -> Shard:
         """Return the first example of the data set, which is not checked."""
@@ -74,12 +79,12 @@ class Loader:
         """Return this reader for one of several targets alone."""
         return TargetLoader(self, name)
 
-    def _shard(self, number: int, rows: Any, check: RowCheck | None) -> Shard:
+    def _shard(self, number: int, rows: Any, check: RowCheck | None, copy: bool = True) -> Shard:
         examples = without_placeholders(self.data.read(rows))
         if check is not None:
             check(examples, self._stored_rows(rows))
         found = self._form.prepared(examples, self._scalings, self.dtype)
-        inputs = scaled_inputs(found.examples, self._scalings, self.dtype)
+        inputs = scaled_inputs(found.examples, self._scalings, self.dtype, copy)
         return Shard(number, inputs, found.targets, found.example_weights, found.examples.mask)
 
     def _stored_rows(self, rows: Any) -> NDArray[Any]:

@@ -81,7 +81,8 @@ class Evaluator:
         self.trained, self.comm, self.metrics = trained, comm, metrics
         self.shards = Shards(shards or comm.size, comm.rank, comm.size)
         rows = trained.rows_at_a_time
-        self.loader = Loader(trained.data, trained.form, trained.dtype, self.shards, rows, trained.standardized, check)
+        known = trained.data, trained.form, trained.dtype, self.shards, rows, trained.standardized
+        self.loader = Loader(*known, check, trained.copies_inputs)
 
     def objective(self) -> Objective:
         """Return the cost over all ranks, as a function of the flat weights."""
@@ -115,10 +116,9 @@ class Evaluator:
         shape, meaning = trained.form.shape, trained.standardized
         metrics = fitted_metrics(self.comm, chosen, trained.loss, shape, meaning, self.loader)
         kept = all_outputs(metrics, self.comm, len(trained.data), shape, trained.dtype.itemsize)
-        weights = objective.layout.flatten(trained.parameters, trained.dtype)
         failures: list[UserError] = []
         chunks = CountedChunks(_until_failure(self.loader.chunks, failures))
-        totals = objective.evaluate(weights, chunks, metrics=metrics, use=None if kept is None else kept.add)
+        totals = objective.evaluate(trained.parameters, chunks, metrics=metrics, use=None if kept is None else kept.add)
         counted = sum(self.comm.gather(chunks.count))
         agree(self.comm, _check_counted, failures, counted, trained.data.name)
         self.check_cost(totals.cost)

@@ -12,6 +12,7 @@ import numpy as np
 
 from dbp.autodiff import array_of
 from dbp.cost.evaluation import example_bytes, rows_at_a_time
+from dbp.cost.planned_passes import is_fixed
 from dbp.data import (
     FLOATS,
     ColumnMeaning,
@@ -103,6 +104,7 @@ class ModelOnData:
         trained_shape: Shapes | None = None,
     ):
         self.model, self.data, self.dtype = model, data, dtype
+        self.copies_inputs = not is_fixed(model)  # as a function of the user's may write to them
         self.standardized = standardized or {}
         self.scalings = scalings_of(data, self.standardized)
         example, self._masks = zeros_of(data.input_shape, 2, dtype), example_masks(data)
@@ -187,7 +189,7 @@ class ModelOnData:
         read = without_fill(self.data.read(rows))
         weights = [values for name, values in read.items() if role_of(name) == "weights"]
         counts = np.logical_or.reduce([counting_rows(values) for values in weights]) if weights else None
-        return ModelInputs(scaled_inputs(read, self.scalings, self.dtype), counts, read.mask)
+        return ModelInputs(scaled_inputs(read, self.scalings, self.dtype, self.copies_inputs), counts, read.mask)
 
     def example_mask(self, examples: int) -> Arrays:
         """Return a mask for a number of examples of zeros; None if the data has none."""

@@ -139,3 +139,17 @@ def test_with_frozen_parameters_derivatives_are_the_parts_of_those_by_all(frozen
         by_all = getattr(cost.curvature(w), product)(whole).copy()
         found = getattr(alone.curvature(weights), product)(direction)
         np.testing.assert_allclose(found, of_part(by_all), rtol=1e-10, atol=1e-12)
+
+
+def test_evaluation_takes_the_parameters_by_path_and_makes_no_sum_of_gradients():
+    model = nn.Sequential(nn.Dense(5, "tanh"), nn.Dense(3))
+    parameters = nn.initial_parameters(model, X, 0, "float64").parameters
+    layout = Layout.of(parameters)
+    objective = Objective(model, nn.CrossEntropy(), layout, OneProcess(), Shards(2), np.dtype("float64"))
+    shards = [Shard(0, X[:6], Y[:6], None), Shard(1, X[6:], Y[6:], None)]
+    found = objective.evaluate(parameters, lambda number: [shards[number]])
+    assert "gradients" not in vars(objective)
+    flat = layout.flatten(parameters, np.dtype("float64"))
+    assert found.cost == objective.evaluate(flat, lambda number: [shards[number]]).cost
+    assert found.cost == pytest.approx(np.mean(nn.CrossEntropy()(model(nn.use(parameters), X), Y)))
+    objective.free()

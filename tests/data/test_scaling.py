@@ -44,6 +44,17 @@ def test_a_factor_alone_gives_the_bits_of_a_product():
     np.testing.assert_array_equal(Scaling.of(1 / 255).apply(values, np.dtype(np.float32)), values * np.float32(1 / 255))
 
 
+def test_numbers_that_need_no_change_are_copied_only_if_that_is_asked_for_or_they_are_not_in_order():
+    values = RNG.standard_normal((6, 4)).astype(np.float32)
+    unaligned = np.frombuffer(b"1" + values.tobytes(), np.uint8)[1:].view(np.float32).reshape(values.shape)
+    for stored, is_given in ((values, True), (values.T, False), (values[:, :3], False), (unaligned, False)):
+        found = Scaling().apply(stored, np.dtype(np.float32), copy=False)
+        assert (found is stored) == is_given
+        np.testing.assert_array_equal(found, stored)
+    for scaling, dtype in ((Scaling.of(2.0), np.float32), (Scaling.of(shift=1.0), np.float32), (Scaling(), np.float64)):
+        assert not np.shares_memory(scaling.apply(values, np.dtype(dtype), copy=False), values)
+
+
 def test_large_numbers_keep_the_digits_of_their_differences():
     times = 1.7e9 + np.arange(5)  # float32 would hold them to 128 seconds
     found = Scaling.of(mean=1.7e9, deviation=1.0).apply(times, np.dtype(np.float32))

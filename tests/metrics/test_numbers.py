@@ -58,3 +58,13 @@ def test_r2_of_large_targets_with_a_small_variation():
 def test_the_mean_over_all_outputs_is_one_column():
     found, _ = values("mean_absolute_error", nn.MeanSquaredError(), OUTPUTS, NUMBERS)
     assert found == pytest.approx({"mean_absolute_error": peer.mean_absolute_error(NUMBERS, OUTPUTS)})
+
+
+@pytest.mark.parametrize("weights", [None, RNG.random(90), RNG.random((90, 7))], ids=["none", "example", "element"])
+def test_the_mean_absolute_error_of_many_outputs_is_that_of_all_at_once(weights):
+    """They are more than those that are worked on at a time."""
+    outputs, targets = RNG.standard_normal((2, 90, 7, 100))
+    found, _ = values("mean_absolute_error", nn.MeanSquaredError(), outputs, targets, weights, pieces=1)
+    errors = np.abs(outputs - targets)
+    per_weight = errors.mean(axis=tuple(range(1 if weights is None else weights.ndim, 3)))
+    assert found == pytest.approx({"mean_absolute_error": np.average(per_weight, weights=weights)}, rel=1e-12)

@@ -35,3 +35,12 @@ def test_ranks_read_their_own_rows_only(ranks):
         assert sum(len(shard.inputs) for shard in batch) == len(data.rows)
         seen += data.rows
     assert sorted(seen) == sorted(order(np.arange(10, 23)).tolist())
+
+
+@pytest.mark.parametrize("copy", [True, False])
+def test_the_inputs_of_an_evaluation_are_those_of_the_data_set_if_that_is_allowed(copy):
+    form, shards = OutputForm(MeanSquaredError(), (4,)), Shards(2)
+    loader = Loader(ArrayDataset(X, X), form, np.dtype("float32"), shards, chunk_rows=5, copy=copy)
+    chunks = [chunk for number in range(2) for chunk in loader.chunks(number)]
+    assert [np.shares_memory(chunk.inputs, X) for chunk in chunks] == [not copy] * len(chunks)
+    np.testing.assert_array_equal(np.concatenate([chunk.inputs for chunk in chunks]), X)

@@ -347,3 +347,19 @@ def test_each_call_is_of_its_own_data_and_of_the_weights_of_that_moment():
     np.testing.assert_array_equal(model.predict(images), whole)
     model.weights["dense_1/bias"] = model.weights["dense_1/bias"] + 1
     np.testing.assert_allclose(model.predict(images), whole + 1, rtol=1e-5)
+
+
+def test_a_model_that_writes_to_its_inputs_leaves_the_arrays_of_the_user_as_they_are():
+    def centered(scope, x):
+        x -= 3
+        return x @ scope.parameter("weight", (x.shape[1], 3))
+
+    given = X.astype(np.float32)
+    model = dbp.fit(
+        model=centered, loss="cross_entropy", data=(given, Y), optimizer="adam", epochs=1, batch_size=12, quiet=True
+    )
+    outputs = (given - 3) @ model.weights["weight"]
+    for _ in range(2):
+        np.testing.assert_allclose(model.predict(given), outputs, rtol=1e-5, atol=1e-5)
+        model.evaluate((given, Y))
+    np.testing.assert_array_equal(given, X.astype(np.float32))

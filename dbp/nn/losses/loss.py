@@ -8,6 +8,7 @@ import numpy as np
 
 from dbp.autodiff import ShapeError, Value, mean
 from dbp.errors import MisfitError, UserError
+from dbp.named_arrays import all_finite
 from dbp.types import Array
 
 Shape = tuple[int, ...]
@@ -108,7 +109,7 @@ def check_numbers(targets: Array, output_shape: Shape, first: int) -> None:
 
 def check_finite(targets: Array, first: int) -> None:
     """Raise UserError, naming the first example at fault, unless targets are finite."""
-    if targets.dtype.kind == "f" and not np.isfinite(targets).all():
+    if not all_finite(targets):
         row = int(np.argmax(~np.isfinite(targets).reshape(len(targets), -1).all(axis=1)))
         raise UserError(f"targets must be finite, but the one of example {first + row} is not; set its weight to 0")
 
