@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dbp.autodiff.scratch import buffer
 from dbp.blas import SMALL_PRODUCT, prefers_small_products
 from dbp.types import Array
 
@@ -18,27 +19,32 @@ class Form(NamedTuple):
     """The sizes of the small products for factors that lie in memory in a certain order; measured, the fastest.
 
     Args:
-        columns: of a small product.
+        columns: of a small product, where there are more than `uncut`.
+        uncut: the most columns that are not cut.
+        least_columns: with fewer, the large product as a whole is faster.
         most_rows: of a small product.
-        least_rows: of a small product; with fewer, the large product as a whole is faster.
+        least_rows: likewise.
         least_inner: the least length of the sums, likewise.
     """
 
     columns: int
+    uncut: int
+    least_columns: int
     most_rows: int
     least_rows: int
     least_inner: int
 
-    def rows(self, rows: int, inner: int, columns: int) -> int:
-        """Return the rows of each small product for a large one of these sizes; 0 if that is fastest as a whole."""
-        if rows * inner * columns <= SMALL_PRODUCT or columns < self.columns or inner < self.least_inner:
-            return 0
-        return min(rows, _rows_that_fit(self.most_rows, self.least_rows, inner * self.columns))
+    def size(self, rows: int, inner: int, columns: int) -> tuple[int, int] | None:
+        """Return rows and columns of each small product for a large one of these sizes; None if there are none."""
+        wide = columns if columns <= self.uncut else self.columns
+        high = min(rows, _rows_that_fit(self.most_rows, self.least_rows, inner * wide))
+        return (high, wide) if high and columns >= self.least_columns and inner >= self.least_inner else None
 
 
-ROWS_BY_ROWS = Form(columns=64, most_rows=32, least_rows=8, least_inner=64)
-COLUMNS_BY_ROWS = Form(columns=32, most_rows=128, least_rows=16, least_inner=16)
-ROWS_BY_COLUMNS = Form(columns=8, most_rows=128, least_rows=16, least_inner=256)
+ROWS_BY_ROWS = Form(columns=64, uncut=127, least_columns=4, most_rows=128, least_rows=8, least_inner=16)
+COLUMNS_BY_ROWS = Form(columns=32, uncut=63, least_columns=32, most_rows=128, least_rows=16, least_inner=16)
+ROWS_BY_COLUMNS = Form(columns=8, uncut=8, least_columns=8, most_rows=128, least_rows=16, least_inner=256)
+LEAST_SUM, MOST_SUM = 128, 512  # terms of the sums in each small product where the sums are cut
 STACKED_ROWS, LEAST_STACKED_ROWS = 128, 32  # of each small product in matmul_of_stacks(), at most and at least
 
 
@@ -48,8 +54,15 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
         return np.matmul(a, b, out=out)
     if out is None:
         out = np.empty((a.shape[0], b.shape[1]), np.result_type(a, b))
-    for parts in _small_products(a, b, out):
-        np.matmul(*parts, order="C")  # in the order of the axes, not of their strides
+    form = _form(a, b)
+    size = None if form is None else form.size(len(a), *b.shape)
+    if size is not None:
+        for parts in _small_products(a, b, out, *size, turned=form is ROWS_BY_ROWS and a.size < b.size):
+            np.matmul(*parts, order="C")  # in the order of the axes, not of their strides
+    elif form is not None and out.size * LEAST_SUM <= SMALL_PRODUCT:
+        _add_products(a, b, out)
+    else:
+        np.matmul(a, b, out=out)
     return out
 
 
@@ -73,22 +86,40 @@ def _rows_that_fit(most: int, least: int, multiplications: int) -> int:
     return found if found >= least else 0
 
 
-def _small_products(a: Array, b: Array, out: Array) -> Iterator[tuple[Array, Array, Array]]:
-    """Yield stacks of matrices whose products are the parts of `out`; at the right and the bottom they are smaller."""
-    (rows, inner), columns, form = a.shape, b.shape[1], _form(a, b)
-    height = 0 if form is None else form.rows(rows, inner, columns)
-    if form is None or not height:
-        yield a, b, out
-        return
-    turned = form is ROWS_BY_ROWS and a.size < b.size  # parts of the larger matrix are read once, and stay in the cache
-    for down, count, high in _cut(rows, height):
-        for across, _, wide in _cut(columns, form.columns):
-            tops = a[down].reshape(count, 1, high, inner)
-            sides = b[:, across].reshape(1, inner, -1, wide).swapaxes(1, 2)
-            parts = out[down, across].reshape(count, high, -1, wide).swapaxes(1, 2)
+def _small_products(
+    a: Array, b: Array, out: Array, high: int, wide: int, turned: bool
+) -> Iterator[tuple[Array, Array, Array]]:
+    """Yield stacks of matrices whose products are the parts of `out`; at the right and the bottom they are smaller.
+
+    Args:
+        a: factor at the left.
+        b: factor at the right.
+        out: the product.
+        high: rows of a part.
+        wide: columns of a part.
+        turned: whether those of the same columns come one after the other, so that parts of `b` are read once.
+    """
+    inner = len(b)
+    for down, count, rows in _cut(len(a), high):
+        for across, _, columns in _cut(b.shape[1], wide):
+            tops = a[down].reshape(count, 1, rows, inner)
+            sides = b[:, across].reshape(1, inner, -1, columns).swapaxes(1, 2)
+            parts = out[down, across].reshape(count, rows, -1, columns).swapaxes(1, 2)
             if turned:
                 tops, sides, parts = (stack.swapaxes(0, 1) for stack in (tops, sides, parts))
             yield tops, sides, parts
+
+
+def _add_products(a: Array, b: Array, out: Array) -> None:
+    """Write the sum of the products of some columns of `a` and rows of `b` at a time: a small product of long sums."""
+    rows, columns = out.shape
+    for span, count, length in _cut(len(b), min(MOST_SUM, SMALL_PRODUCT // out.size)):
+        stacks = a[:, span].reshape(rows, count, length).swapaxes(0, 1), b[span].reshape(count, length, columns)
+        parts = np.matmul(*stacks, out=buffer("products", (count, rows, columns), out.dtype))
+        if span.start:
+            np.add(out, parts[0], out=out)
+        else:
+            np.add.reduce(parts, axis=0, out=out)
 
 
 def _form(a: Array, b: Array) -> Form | None:

@@ -67,6 +67,23 @@ def test_large_products_are_small_ones_where_that_is_faster(order, form, lengths
 
 
 @pytest.mark.parametrize(
+    ("order", "shape", "size"),
+    [
+        ("rr", (1000, 64, 32), (128, 64, 32)),  # few columns are not cut
+        ("cr", (300, 256, 48), (64, 256, 48)),
+        ("rr", (27, 8200, 32), (27, 512, 32)),  # nor are few rows and columns, but their long sums
+        ("cr", (60, 3000, 70), (60, 238, 70)),
+        ("rr", (100, 3000, 100), (100, 3000, 100)),  # with more of both, the sums would be short
+    ],
+)
+def test_products_of_few_columns_and_of_long_sums(order, shape, size, lengths, preference):
+    a, b = factors(*shape, order)
+    found = matmul(a, b)
+    assert lengths[0] == (size if preference else shape)
+    assert np.array_equal(found, a.astype(np.int64) @ b.astype(np.int64))
+
+
+@pytest.mark.parametrize(
     ("shape", "dtypes"),
     [((64, 100, 100), "ff"), (LARGE, "dd"), (LARGE, "fd"), ((0, 300, 256), "ff")],
 )
@@ -89,8 +106,9 @@ def test_products_of_stacks_are_exact(shape, lengths, preference):
     assert len(lengths) == (2 if preference and is_large else 1)
 
 
-def test_what_is_not_finite_goes_through():
-    a, b = factors(*LARGE, "rr")
+@pytest.mark.parametrize("shape", [LARGE, (27, 5000, 32)])
+def test_what_is_not_finite_goes_through(shape):
+    a, b = factors(*shape, "rr")
     a[5, 7], b[9, 11], b[7] = np.nan, np.inf, 0
     with np.errstate(invalid="ignore"):
         found = matmul(a, b)
