@@ -5,8 +5,6 @@ what follows from it is computed, forward and backward; short examples are compu
 on lengths alone, so that an example has the same bits whatever others there are. They do not contain keys that come
 after all of their queries, if attention is causal. As in Dao et al. 2022 the outputs are divided by the sums of the
 exponentials, not these themselves.
-
-A tile has a row for each key and a column for each query, as NumPy reduces columns faster than rows.
 """
 
 from __future__ import annotations
@@ -19,18 +17,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dbp.autodiff import scratch
+from dbp.autodiff.blocks.attention_tiles import Tile, examples_at_a_time, tiles_of
 from dbp.autodiff.blocks.block import Block
-from dbp.autodiff.pieces import row_pieces
 from dbp.autodiff.primitives import reshape, softmax, split, sum_, transpose
 from dbp.autodiff.products import matmul_of_stacks
 from dbp.autodiff.tensor import OutputSlot, Value
 from dbp.types import Array
 
 HIDDEN = -1e30  # added to the scores of keys that are not attended to, so that softmax makes them 0
-TILE = 1 << 17  # scores of a tile
-QUERIES = 128  # of a tile, at least, as products of fewer are slow
-CAUSAL_QUERIES = 64  # of a tile of causal attention: fewer would skip more keys, but in smaller products
-LONG = 1024  # keys from which causal tiles have QUERIES, as these skip nearly as many
 KEPT = 4  # widths of a head: exponentials are kept, not computed again, for at most so many keys
 
 
@@ -69,57 +63,7 @@ def _self_attention(qkv: Value, heads: int, causal: bool = False, mask: Array | 
     return _attention(q, k, v, heads, causal, mask)
 
 
-# --- tiles ---------------------------------------------------------------------------------------------------
-
-
-class Tile(NamedTuple):
-    """Queries and keys of some heads.
-
-    Args:
-        heads: the heads.
-        rows: the queries.
-        keys: the keys.
-        is_first: whether it is the first tile of its heads. It has all keys that any of their tiles has.
-        scores: where its scores lie among those of all tiles of an example.
-    """
-
-    heads: slice
-    rows: slice
-    keys: slice
-    is_first: bool
-    scores: slice
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Return the shape of the scores of an example, (heads, keys, queries)."""
-        return self.heads.stop - self.heads.start, self.keys.stop, self.rows.stop - self.rows.start
-
-
-@functools.lru_cache(maxsize=64)
-def tiles_of(heads: int, rows: int, keys: int, skips: bool) -> tuple[Tile, ...]:
-    """Return the tiles of an example: those of some heads, from the last queries to the first, then of the next heads.
-
-    Args:
-        heads: number of heads.
-        rows: number of queries.
-        keys: number of keys.
-        skips: whether to leave out the keys that come after all queries of a tile.
-    """
-    if not keys or not rows:
-        return ()
-    most = max(QUERIES, TILE // keys)
-    length = min(rows, most if not skips else CAUSAL_QUERIES if keys < LONG else QUERIES)
-    count = -(-heads // -(-heads // max(1, most // length)))  # heads of a tile, about as many in each
-    found, start = [], 0
-    for head in range(0, heads, count):
-        for row in reversed(range(0, rows, length)):
-            stop = min(row + length, rows)
-            seen = min(stop, keys) if skips else keys
-            of_heads = slice(head, min(head + count, heads))
-            end = start + (of_heads.stop - head) * (stop - row) * seen
-            found.append(Tile(of_heads, slice(row, stop), slice(0, seen), stop == rows, slice(start, end)))
-            start = end
-    return tuple(found)
+# --- scores of a tile ----------------------------------------------------------------------------------------
 
 
 @functools.lru_cache(maxsize=64)
@@ -162,12 +106,14 @@ class _Attention:
     def turned(self, x: Array, factor: Any) -> Array:
         """Return rows (..., rows, width) as columns (..., width, rows), times a factor, until this is called again."""
         columns = x.swapaxes(-1, -2)
-        found: Array = np.multiply(columns, factor, out=self.scratch("columns", columns.shape))
+        found = self.scratch("columns", columns.shape)
+        np.copyto(found, columns)  # faster than to multiply what does not lie side by side
+        found *= factor
         return found
 
     def examples(self) -> Iterator[slice]:
-        """Yield some examples at a time."""
-        return row_pieces(len(self.q), self.size, TILE)
+        """Yield some examples at a time, none if there are no tiles."""
+        return examples_at_a_time(len(self.q), self.tiles)
 
     def exponentials(self, some: slice, tile: Tile, kept: Array | None) -> tuple[Array, Array]:
         """Return the exponentials of the scores of a tile, (examples, *tile.shape), and their sums over the keys.
@@ -178,10 +124,10 @@ class _Attention:
         Args:
             some: the examples.
             tile: the tile.
-            kept: where to write those of all tiles, (all examples, scores); None for scratch memory.
+            kept: where to write those of all tiles; None for scratch memory.
         """
         shape = some.stop - some.start, *tile.shape
-        e = self.scratch("scores", shape) if kept is None else _exponentials_of(kept, some, tile)
+        e = self.scratch("scores", shape) if kept is None else self.kept_of(kept, some, tile)
         ones = np.ones(tile.shape[1], e.dtype)
         self._fill_with_scores(e, some, tile)
         with np.errstate(over="ignore"):
@@ -192,6 +138,12 @@ class _Attention:
             e -= np.where(usual, 0, np.maximum.reduce(e, axis=2))[:, :, None]
             sums = ones @ np.exp(e, out=e)
         return e, sums
+
+    def kept_of(self, kept: Array, some: slice, tile: Tile) -> Array:
+        """Return the exponentials of a tile, a view of those of all tiles, (scores of all examples)."""
+        count = len(self.q)
+        of_all = kept[tile.scores.start * count : tile.scores.stop * count]
+        return of_all.reshape(count, *tile.shape)[some]
 
     def _fill_with_scores(self, e: Array, some: slice, tile: Tile) -> None:
         """Write the scores of a tile to e, those of hidden keys less a large number."""
@@ -206,11 +158,6 @@ class _Attention:
             e += self._hidden[some, None]
 
 
-def _exponentials_of(kept: Array, some: slice, tile: Tile) -> Array:
-    """Return the exponentials of a tile, a view of those of all tiles."""
-    return kept[some, tile.scores].reshape(some.stop - some.start, *tile.shape)
-
-
 # --- the fast version ----------------------------------------------------------------------------------------
 
 
@@ -218,8 +165,8 @@ class _Kept(NamedTuple):
     """What the forward pass keeps.
 
     Args:
-        inverses: one by the sum of the exponentials of each query, (examples, heads, rows, 1).
-        exponentials: those of each tile, (examples, scores); None if they are to be computed again.
+        inverses: one by the sum of the exponentials of each query, (examples, rows, heads).
+        exponentials: those of each tile, one tile after the other; None if they are to be computed again.
     """
 
     inverses: Array
@@ -227,50 +174,70 @@ class _Kept(NamedTuple):
 
 
 def _attend(at: _Attention, y: Array, keep: bool) -> _Kept:
-    """Fill y (examples, heads, rows, width) with the attended values."""
-    inverses = np.empty((*at.q.shape[:3], 1), y.dtype)
-    kept = np.empty((len(y), at.size), y.dtype) if keep and at.is_kept else None
+    """Fill y (examples, rows, channels) with the attended values."""
+    count, heads, rows, width = at.q.shape
+    inverses, attended = np.empty((count, rows, heads), y.dtype), _by_head(y, heads)
+    by_head = inverses.swapaxes(1, 2)
+    kept = np.empty(count * at.size, y.dtype) if keep and at.is_kept else None
     for some in at.examples():
         for tile in at.tiles:
-            rows, keys = (some, tile.heads, tile.rows), (some, tile.heads, tile.keys)
+            queries = some, tile.heads, tile.rows
             e, sums = at.exponentials(some, tile, kept)
-            inverse = np.divide(1, sums, out=inverses[rows][..., 0])
-            np.matmul(e.swapaxes(2, 3), at.v[keys], out=y[rows])
-            y[rows] *= inverse[..., None]
+            np.divide(1, sums, out=by_head[queries])
+            np.matmul(e.swapaxes(2, 3), at.v[some, tile.heads, tile.keys], out=attended[queries])
+        here = y[some].reshape(-1, width)
+        here *= inverses[some].reshape(-1, 1)
     return _Kept(inverses, kept)
 
 
 def _pull_back(at: _Attention, g: Array, y: Array, kept: _Kept, by: Sequence[Array]) -> None:
-    """Fill `by` with the cotangents of queries, keys and values, given that of the attended values y; all by head."""
-    by_q, by_k, by_v = by
+    """Fill `by` with the cotangents of queries, keys and values, given that of the attended values y, none by head."""
+    by_q, (_, by_k, by_v) = _by_head(by[0], at.q.shape[1]), by
     for some in at.examples():
+        share, mean = _shares(at, g[some], y[some], kept.inverses[some])
         for tile in at.tiles:
-            rows, keys = (some, tile.heads, tile.rows), (some, tile.heads, tile.keys)
+            queries, keys = (some, tile.heads, tile.rows), (some, tile.heads, tile.keys)
             if kept.exponentials is None:
                 e, _ = at.exponentials(some, tile, None)
             else:
-                e = _exponentials_of(kept.exponentials, some, tile)
-            share = np.multiply(g[rows], kept.inverses[rows], out=at.scratch("share", g[rows].shape))
-            slope = at.scratch("slope", e.shape)
-            matmul_of_stacks(at.v[keys], at.turned(share, 1), slope)
-            slope -= np.vecdot(share, y[rows])[:, :, None]
+                e = at.kept_of(kept.exponentials, some, tile)
+            here, slope = share[:, tile.heads, tile.rows], at.scratch("slope", e.shape)
+            matmul_of_stacks(at.v[keys], at.turned(here, at.factor), slope)
+            slope -= mean[:, tile.heads, None, tile.rows]
             slope *= e
-            np.matmul(slope.swapaxes(2, 3), at.k[keys], out=by_q[rows])
-            _sum_over_queries(slope, at.q[rows], by_k, keys, tile)
-            _sum_over_queries(e, share, by_v, keys, tile)
-        by_q[some] *= at.factor
-        by_k[some] *= at.factor
+            np.matmul(slope.swapaxes(2, 3), at.k[keys], out=by_q[queries])
+            _sum_over_queries(slope, at.q[queries], by_k[some], tile)
+            _sum_over_queries(e, here, by_v[some], tile)
 
 
-def _sum_over_queries(e: Array, x: Array, into: Array, keys: Any, tile: Tile) -> None:
-    """Add e x, a sum over the queries of a tile, to the cotangents of its keys."""
+def _shares(at: _Attention, g: Array, y: Array, inverses: Array) -> tuple[Array, Array]:
+    """Return, by head, cotangents before the division by the sums, and their products with y, times the factor.
+
+    Args:
+        at: the attention.
+        g: cotangents of the attended values of some examples, (examples, rows, channels).
+        y: the attended values.
+        inverses: one by the sums of the exponentials.
+    """
+    width = at.q.shape[3]
+    share = at.scratch("share", g.shape)
+    np.multiply(g.reshape(-1, width), inverses.reshape(-1, 1), out=share.reshape(-1, width))
+    mean = np.vecdot(share.reshape(-1, width), y.reshape(-1, width)).reshape(inverses.shape)
+    return _by_head(share, at.q.shape[1]), np.multiply(mean.swapaxes(1, 2), at.factor, order="C")
+
+
+def _sum_over_queries(e: Array, x: Array, into: Array, tile: Tile) -> None:
+    """Add e x, a sum over the queries of a tile, to the cotangents (examples, keys, channels) of its keys."""
+    count, heads, keys, _ = e.shape
+    width = x.shape[3]
+    columns = into[..., tile.heads.start * width : tile.heads.stop * width]
     if tile.is_first:
-        matmul_of_stacks(e, x, into[keys])
-        into[keys[0], tile.heads, tile.keys.stop :] = 0
+        matmul_of_stacks(e, x, _by_head(columns[:, :keys], heads))
+        columns[:, keys:] = 0
     else:
-        part = scratch.buffer("attention part", (*e.shape[:3], x.shape[3]), e.dtype)
-        matmul_of_stacks(e, x, part)
-        into[keys] += part
+        part = scratch.buffer("attention part", (count, keys, heads * width), e.dtype)
+        matmul_of_stacks(e, x, _by_head(part, heads))
+        columns[:, :keys] += part
 
 
 def _new(shape: tuple[int, ...], at: _Attention) -> Array:
@@ -288,7 +255,7 @@ def _forward(
 ) -> tuple[Array, _Kept]:
     at = _Attention([_by_head(x, heads) for x in (q, k, v)], causal, mask)
     y = _new(q.shape, at)
-    return y, _attend(at, _by_head(y, heads), keep)
+    return y, _attend(at, y, keep)
 
 
 def _self_forward(
@@ -296,7 +263,7 @@ def _self_forward(
 ) -> tuple[Array, _Kept]:
     at = _Attention(_of_parts(qkv, heads), causal, mask)
     y = _new((*qkv.shape[:2], qkv.shape[2] // 3), at)
-    return y, _attend(at, _by_head(y, heads), keep)
+    return y, _attend(at, y, keep)
 
 
 def _backward(
@@ -314,7 +281,7 @@ def _backward(
 ) -> Sequence[Array | None]:
     at = _Attention([_by_head(x, heads) for x in (q, k, v)], causal, mask)
     found = [_new(x.shape, at) for x in (q, k, v)]
-    _pull_back(at, _by_head(g, heads), _by_head(y, heads), kept, [_by_head(x, heads) for x in found])
+    _pull_back(at, g, y, kept, found)
     return [x if want else None for x, want in zip(found, wanted, strict=True)]
 
 
@@ -331,7 +298,7 @@ def _self_backward(
 ) -> Sequence[Array | None]:
     at = _Attention(_of_parts(qkv, heads), causal, mask)
     found = _new(qkv.shape, at)
-    _pull_back(at, _by_head(g, heads), _by_head(y, heads), kept, _of_parts(found, heads))
+    _pull_back(at, g, y, kept, split(found, 3, axis=-1))
     return [found]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import dbp.autodiff as ad
-from dbp.autodiff.blocks import attention
+from dbp.autodiff.blocks import attention, attention_tiles
 from tests.autodiff.derivatives import check_second_order
 
 HEADS, CHANNELS = 2, 6
@@ -26,17 +26,26 @@ def results(block, inputs, **options):
     return [y.value, *ad.pullback(y, np.cos(np.arange(y.size, dtype=y.dtype)).reshape(y.shape), leaves)]
 
 
-SIZES = (1 << 17, 128, 64, 99, 4), (1 << 17, 128, 64, 99, 0), (24, 1, 64, 99, 4), (30, 4, 2, 8, 0), (8, 1, 3, 99, 4)
+SIZES = (
+    (1 << 18, 128, 64, 99, 4),
+    (1 << 18, 128, 64, 99, 0),
+    (200, 7, 4, 99, 4),  # two of three examples at a time
+    (24, 1, 64, 99, 4),
+    (30, 4, 2, 8, 0),
+    (8, 1, 3, 99, 4),
+)
 
 
 @pytest.fixture(params=SIZES, ids=str)
 def tiles(request, monkeypatch):
     """Set the sizes of tiles, and how long sequences may be whose exponentials are kept."""
-    for name, value in zip(("TILE", "QUERIES", "CAUSAL_QUERIES", "LONG", "KEPT"), request.param, strict=True):
-        monkeypatch.setattr(attention, name, value)
-    attention.tiles_of.cache_clear()
+    *of_tiles, kept = request.param
+    for name, value in zip(("TILE", "QUERIES", "CAUSAL_QUERIES", "LONG"), of_tiles, strict=True):
+        monkeypatch.setattr(attention_tiles, name, value)
+    monkeypatch.setattr(attention, "KEPT", kept)
+    attention_tiles.tiles_of.cache_clear()
     yield
-    attention.tiles_of.cache_clear()
+    attention_tiles.tiles_of.cache_clear()
 
 
 @pytest.mark.usefixtures("tiles")
@@ -69,6 +78,15 @@ def test_exponentials_that_are_computed_again_have_the_same_bits(monkeypatch):
     kept = results(ad.attention_block, inputs, causal=True)
     monkeypatch.setattr(attention, "KEPT", 0)
     for own, other in zip(results(ad.attention_block, inputs, causal=True), kept, strict=True):
+        np.testing.assert_array_equal(own, other)
+
+
+def test_a_cotangent_whose_numbers_do_not_lie_side_by_side():
+    leaves = [ad.Tensor(x) for x in three(5, 5)]
+    y = ad.attention_block(*leaves, heads=HEADS)
+    turned = numbers(CHANNELS, 5, 3).transpose(2, 1, 0)
+    expected = ad.pullback(y, turned.copy(order="C"), leaves)
+    for own, other in zip(ad.pullback(y, turned, leaves), expected, strict=True):
         np.testing.assert_array_equal(own, other)
 
 
