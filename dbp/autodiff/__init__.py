@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from dbp import lazy
 from dbp.autodiff.blocks import (
     Block,
+    ConstantConvolution,
     OtherParts,
     add_relu_block,
     batch_normalize_block,
@@ -145,6 +146,7 @@ register()  # what NumPy's functions are on tensors
 __all__ = [
     "PRIMITIVES",
     "Block",
+    "ConstantConvolution",
     "Linearization",
     "MemoryCounter",
     "OtherParts",

@@ -20,7 +20,7 @@ from dbp.data import Scaling
 from dbp.metrics.metric_set import MetricSet
 from dbp.metrics.predictions import Predictions
 from dbp.named_arrays import each
-from dbp.nn import Call, JointLoss, Mixture, Model, RandomKey, RunningMoments, Scope, call_with
+from dbp.nn import Call, JointLoss, Made, Mixture, Model, RandomKey, RunningMoments, Scope, call_with
 from dbp.parallel import (
     Arena,
     Communicator,
@@ -301,12 +301,12 @@ class Objective:
             running: running moments in place of the model's own, by path.
             use: called with the predictions of each chunk.
         """
-        clock, scalars = self.arena.comm.clock, 2 + metrics.width
+        clock = self.arena.comm.clock
         clock.enter(stage)
         if not isinstance(weights, Mapping):
             self.arena.fence(weights)
             weights = self.layout.views(weights)
-        plain_sum = self._plain_sum(scalars)
+        plain_sum, made = self._plain_sum(2 + metrics.width), Made()
         tree = plain_sum.start()
 
         def sums_of(number: int) -> SumBuffer:
@@ -315,6 +315,7 @@ class Objective:
             for chunk in chunks(number):
                 clock.enter(stage)
                 call = self.call(weights, chunk, draw(chunk) if draw else None, running)
+                call.made = made
                 outputs, losses = self.forward(call, chunk)
                 arrays = each(array_of, losses), each(array_of, outputs)
                 sums.scalars += self.sums(*arrays, chunk, call.mixture, metrics, use)

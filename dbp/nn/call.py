@@ -21,6 +21,7 @@ from dbp.types import Array, Arrays
 ParameterLookup = Callable[[str, Shape, str], Value]  # (path, shape, initializer) -> parameter
 MomentsLookup = Callable[[str, int, float], RunningMoments]  # (path, channels, decay) -> running moments
 RowLookup = Callable[[str, Array, Array | None], Value | None]  # (path, numbers, mask) -> rows of a parameter
+Made = dict[tuple[str, ...], Any]  # what layers make of parameters alone, by path
 SumOverShards = Callable[[Array, str], Array]  # (array of this shard, name of the sum) -> its sum over all shards
 
 
@@ -134,6 +135,7 @@ class Call:
         most_input_checks: ends the call by InputsCheckedError after so many of these; None in a call for outputs.
         sum_over_shards: sums over all shards of a training pass; None if there are no others.
         foldable: whether a layer may be folded into the weights of the one before it, as neither is differentiated.
+        made: what layers make of parameters alone, by path; calls with the same parameters share it.
     """
 
     parameter: ParameterLookup
@@ -160,6 +162,7 @@ class Call:
     sum_over_shards: SumOverShards | None = None
     masks: Mapping[str, Array] = field(default_factory=dict)
     foldable: bool = False
+    made: Made = field(default_factory=dict)
 
     @property
     def mixture(self) -> Mixture | None:

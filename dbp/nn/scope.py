@@ -151,6 +151,13 @@ class Scope:
         call = self._call
         return call.foldable and call.trace is None and self.mask is None and type(x) is not Tensor
 
+    def made_once(self, make: Callable[[], Any], *names: str) -> Any:
+        """Return what a layer makes of parameters alone, once for all calls with the same; names tell several apart."""
+        made, key = self._call.made, (self._path, *names)
+        if key not in made:
+            made[key] = make()
+        return made[key]
+
     def parameter(self, name: str, shape: Shape, initializer: str = "glorot_uniform") -> Value:
         """Return the parameter of this name and shape, which the named initializer fills at the start of training."""
         return self._call.parameter(self._path + name, shape, initializer)

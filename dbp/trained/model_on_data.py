@@ -29,7 +29,17 @@ from dbp.data import (
 from dbp.data.dataset import example_form
 from dbp.errors import UserError
 from dbp.named_arrays import each, zeros_of
-from dbp.nn import JointLoss, Loss, Model, initial_parameters, on_axes_of, running_arrays, use
+from dbp.nn import (
+    JointLoss,
+    Loss,
+    Made,
+    Model,
+    Scope,
+    call_with,
+    initial_parameters,
+    on_axes_of,
+    running_arrays,
+)
 from dbp.reading.example_check import ExampleCheck
 from dbp.reading.output_form import JointForm, output_form
 from dbp.run.standardization import meaning_of_target, standardizations
@@ -106,6 +116,7 @@ class ModelOnData:
         self.model, self.data, self.dtype = model, data, dtype
         self.copies_inputs = not is_fixed(model)  # as a function of the user's may write to them
         self.standardized = standardized or {}
+        self.made: Made | None = None  # by the layers, of parameters alone
         self.scalings = scalings_of(data, self.standardized)
         example, self._masks = zeros_of(data.input_shape, 2, dtype), example_masks(data)
         try:
@@ -177,6 +188,12 @@ class ModelOnData:
             return scalings.undo(outputs)
         return {name: scalings.get(name, Scaling()).undo(output) for name, output in outputs.items()}
 
+    def for_a_pass(self) -> ModelOnData:
+        """Return this model for calls between which its parameters do not change, so that layers prepare them once."""
+        prepared = copy.copy(self)
+        prepared.made = {}
+        return prepared
+
     def without_rows(self, named: Dataset) -> ModelOnData:
         """Return this model without its data set, of which another one has the name and the shape alone."""
         _ = self.rows_at_a_time  # which the other one has then too
@@ -221,7 +238,9 @@ class ModelOnData:
 
         Both are by name where targets have names.
         """
-        scope = use(self.parameters, self.running, mask=mask)
+        call = call_with(self.parameters, self.running, mask=mask)
+        call.made = {} if self.made is None else self.made
+        scope = Scope(call)
         outputs = each(array_of, self._named(self.model(scope, inputs)))
         if mask is None:
             return outputs, each(lambda _: None, outputs) if isinstance(outputs, Mapping) else None

@@ -60,6 +60,7 @@ def predictions(trained: ModelOnData, comm: Communicator, not_finite: str = REFU
     """
     agree(comm, check_not_finite, not_finite)
     reuse_freed_memory()
+    trained = trained.for_a_pass()
     blocks = blocks_of(len(trained.data), trained.rows_at_a_time)
     longest = max(map(len, blocks), default=1)
     numbers = sum(map(math.prod, as_dict(trained.output_shape).values()))

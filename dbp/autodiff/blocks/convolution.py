@@ -26,7 +26,7 @@ def _convolution(
     return max_pool(y, window=Window(pool, pool)) if pool else y
 
 
-def _convolution_forward(
+def convolution_forward(
     x: Array,
     w: Array,
     b: Array | None,
@@ -34,19 +34,24 @@ def _convolution_forward(
     groups: int,
     relu_after: bool,
     pool: Lengths,
-    keep: bool = True,
+    **how: Any,
 ) -> tuple[Array, Any]:
+    """Return max_pool(relu(convolve(x, w) + b)), and what the backward pass needs.
+
+    The arguments are those of the block; `pool` is empty where pools_at_once() is False, and `how` are other options of
+    the fast convolutions.
+    """
     check_kernel(x.shape[-1], w, window, groups)
     positions = window.positions(x.shape[1:-1])
     if pool:
         Window(pool, pool).positions(positions)
     x, w = of_one_type(x, w)
-    return fast_convolution.forward(x, w, b, **_options(window, groups, relu_after, pool), keep=keep)
+    return fast_convolution.forward(x, w, b, **_options(window, groups, relu_after, pool), **how)
 
 
 def _convolution_alone(x: Array, w: Array, b: Array | None, **options: Any) -> Array:
     """Return the outputs, and save nothing for a backward pass."""
-    return _convolution_forward(x, w, b, **options, keep=False)[0]
+    return convolution_forward(x, w, b, **options, keep=False)[0]
 
 
 def _convolution_backward(
@@ -78,10 +83,15 @@ def sliding(window: Window) -> Options:
     return {"stride": window.stride, "padding": window.padding, "dilation": window.dilation}
 
 
+def pools_at_once(x: Value, w: Value, window: Window, groups: int, pool: Lengths) -> bool:
+    """Return True if a max pooling, with windows of these lengths, is done with the convolution."""
+    return fast_convolution.fuses_pool(np.shape(x), np.shape(w), sliding(window), groups, pool)
+
+
 _block = Block(
     "convolution_block",
     _convolution,
-    _convolution_forward,
+    convolution_forward,
     _convolution_backward,
     value_alone=_convolution_alone,
     new_cotangents=True,
@@ -108,7 +118,7 @@ def convolution_block(
         relu_after: whether to apply ReLU.
         pool: lengths of the windows of a max pooling side by side; none without it.
     """
-    fused = not pool or fast_convolution.fuses_pool(np.shape(x), np.shape(w), sliding(window), groups, pool)
+    fused = not pool or pools_at_once(x, w, window, groups, pool)
     convolution = _block if len(window.size) > 1 else _convolution  # along one axis; sequences are images of height 1
     y = convolution(x, w, b, window=window, groups=groups, relu_after=relu_after, pool=pool if fused else ())
     return y if fused else max_pool(y, window=Window(pool, pool))

@@ -8,6 +8,7 @@ groups of one channel, `grouped` all others.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -72,15 +73,23 @@ def forward(
     pool: int,
     groups: int = 1,
     keep: bool = True,
+    added: Array | None = None,
+    transformed: Callable[[], Array] | None = None,
 ) -> tuple[Array, Any]:
-    """Return y = pool(relu(convolution(x, w) + b)), as cross-correlation, and arrays to save for backward().
+    """Return y = pool(relu(convolution(x, w) + b + added)), as cross-correlation, and arrays to save for backward().
 
     `stride` and `dilation` have a number for each axis, `padding` a pair, ((top, bottom), (left, right)); `pool` is 0
     or the size and stride of a max pooling, which drops an incomplete last window and does not go along a height of 1;
     it is 0 where fuses_pool() is False. Unless `keep`, there is no backward pass, so that nothing is saved where that
-    takes time. `winograd` has a rounding error of about four times that of `columns`.
+    takes time. `added` has the shape of the outputs; it is None with a pooling. `transformed` returns what `winograd`
+    makes of the weights first; None to make it. `winograd` has a rounding error of about four times that of `columns`.
     """
     window: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
+    is_plain = groups == 1 and w.ndim < VOLUME_AXES and not sequences.fits(x.shape, w.shape, **window)
+    if added is not None and not is_plain:
+        y, saved = forward(x, w, b, **window, relu=False, pool=pool, groups=groups, keep=keep)
+        epilogue.Activation(None, relu).apply(y, added)
+        return y, saved
     if is_depthwise(w.shape, groups):
         from dbp.autodiff.fast_convolution import depthwise  # as few models need it, grouped and volumes
 
@@ -95,11 +104,12 @@ def forward(
         return volumes.forward(forward, x, w, b, **window, relu=relu)
     if pool > epilogue.MAX_POOL:
         raise ValueError(f"pool must be at most {epilogue.MAX_POOL}, got {pool}: pool apart from the convolution")
-    if sequences.fits(x.shape, w.shape, **window):
+    if not is_plain:
         return sequences.forward(x, w, b, **window, relu=relu, pool=pool, keep=keep)
+    options: dict[str, Any] = {"relu": relu, "pool": pool, "keep": keep, "added": added}
     if _by_winograd(x, w, stride, padding, dilation, pool):
-        return winograd.forward(x, w, b, padding=padding, relu=relu, pool=pool, keep=keep)
-    return columns.forward(x, w, b, **window, relu=relu, pool=pool, keep=keep)
+        return winograd.forward(x, w, b, padding=padding, **options, transformed=transformed)
+    return columns.forward(x, w, b, **window, **options)
 
 
 def backward(

@@ -222,6 +222,7 @@ def forward(
     relu: bool,
     pool: int,
     keep: bool = True,
+    added: Array | None = None,
 ) -> tuple[Array, list[Array]]:
     """Return y and the positions of the maxima, as forward of the package does."""
     columns = Columns(x, w, stride, padding, dilation, pool)
@@ -239,7 +240,7 @@ def forward(
                 maximum(windows(z, pool), y[band], None if positions is None else positions[band])
             else:
                 matmul(matrix, flat, out=y[band].reshape(-1, outputs))
-            activation.apply(y[band])
+            activation.apply(y[band], None if added is None else added[band])
             if relu and positions is not None:
                 drop_cut_off(positions[band], y[band])
     return y, [] if positions is None else [positions]

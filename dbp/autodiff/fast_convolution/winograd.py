@@ -14,7 +14,7 @@ times at most, where the usual 0, +-1, +-2 and infinity make 17 and 31.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -147,7 +147,7 @@ class TransformedInputs:
         return self.out
 
 
-def _weights(w: Array) -> Array:
+def transformed_weights(w: Array) -> Array:
     """Return G w G^T for every pair of channels (6, 6, C, K)."""
     g = transforms()[1]
     flat = np.kron(g, g).astype(w.dtype) @ w.reshape(9, -1)
@@ -179,18 +179,21 @@ def forward(
     relu: bool,
     pool: int,
     keep: bool = True,
+    added: Array | None = None,
+    transformed: Callable[[], Array] | None = None,
 ) -> tuple[Array, list[Array]]:
     """Return y and the positions of the maxima, in the order of the tiles, as forward of the package does.
 
     pool must be 0 or 2.
     """
     grid, dtype = Grid.of(x, w, padding), x.dtype
-    a, u, outputs = transforms()[0].astype(dtype), _weights(w), grid.outputs
+    u = transformed_weights(w) if transformed is None else transformed()
+    a, outputs = transforms()[0].astype(dtype), grid.outputs
     size = OUT // pool if pool else OUT
     scale = max(pool, 1)
     y = np.empty((grid.images, grid.out_height // scale, grid.out_width // scale, outputs), dtype)
     inputs, saved = TransformedInputs(x, grid), []
-    activation, positions = Activation(b, relu), None
+    activation, positions = Activation(b, relu and added is None), None
     for images, rows in grid.rounds():
         inputs.load(images, rows)
         shape = images.stop - images.start, rows.stop - rows.start, grid.across, outputs
@@ -214,6 +217,8 @@ def forward(
                 drop_cut_off(positions, slots)
         for pixels, slot in _matching_pixels(y[images], slots.reshape(size, size, *shape), rows):
             np.copyto(pixels, slot)
+    if added is not None:
+        Activation(None, relu).apply(y, added)
     return y, saved
 
 
@@ -234,7 +239,7 @@ def backward(
     """Return the cotangents of x (None unless wanted), w and b (zeros unless wanted)."""
     grid, dtype = Grid.of(x, w, padding), x.dtype
     a, evaluate, _ = (matrix.astype(dtype) for matrix in transforms())
-    u = _weights(w.swapaxes(2, 3))  # products with a transposed right side are slower
+    u = transformed_weights(w.swapaxes(2, 3))  # products with a transposed right side are slower
     dw, db = np.zeros((IN, IN, *w.shape[2:]), dtype), np.zeros(grid.outputs, dtype)
     inputs, image = TransformedInputs(x, grid), InputCotangent(grid, x) if wanted else None
     part = buffer("part", dw.shape[1:], dtype)

@@ -18,6 +18,7 @@ from dbp.nn.layers.layer import Layer, check_not_a_class, error_in
 from dbp.nn.layers.steps import Step, numbered, only_input, with_fused
 from dbp.nn.recompute import recomputed
 from dbp.nn.scope import Model, Scope
+from dbp.types import Array
 
 
 @dataclass(frozen=True, init=False)
@@ -48,6 +49,22 @@ class Sequential:
             x, mask = step.apply(scope, x, mask)
         scope.pass_mask(mask)
         return x
+
+    @property
+    def can_add(self) -> bool:
+        """Return True if plus() is for these layers."""
+        return isinstance(self._steps[-1], FoldedSteps) and self._steps[-1].can_add
+
+    def plus(self, scope: Scope, x: Array, added: Array, relu: bool) -> Array:
+        """Return the last layer's outputs plus an array of their shape, perhaps after ReLU, in a scope that folds x.
+
+        The last convolution adds it while its outputs are in the cache.
+        """
+        *first, last = self._steps
+        assert isinstance(last, FoldedSteps)
+        for step in first:
+            x, _ = step.apply(scope, x, None)
+        return last.folded(scope, x, added, relu)
 
     @cached_property
     def _apart(self) -> tuple[Step, ...]:
@@ -110,12 +127,21 @@ class Residual:
         """Return the main path and the shortcut; None for the identity."""
         return model_of(self.layers), model_of(self.shortcut) if self.shortcut else None
 
+    @cached_property
+    def _adds_at_once(self) -> bool:
+        """Return True if the last layer of the main path can add the shortcut's outputs where its own are computed."""
+        main, _ = self.paths
+        return self.activation in ("relu", "linear") and isinstance(main, Sequential) and main.can_add
+
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Return the activated sum; UserError if both paths differ in shape."""
         main, shortcut = self.paths
         x = only_input(x)
-        y = main(scope, x)
         beside = scope.inside("shortcut")
+        if self._adds_at_once and scope.folds(x):
+            added = _through_shortcut(shortcut, beside, x) if shortcut else x
+            return cast(Sequential, main).plus(scope, x, added, self.activation == "relu")
+        y = main(scope, x)
         straight = _through_shortcut(shortcut, beside, x) if shortcut else x
         if np.shape(y) != np.shape(straight):
             raise UserError(

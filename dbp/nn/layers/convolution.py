@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from dbp.autodiff import Value, Window, convolution_block, max_pool, reshape
+from dbp.autodiff import ConstantConvolution, Value, Window, convolution_block, max_pool, reshape
 from dbp.errors import UserError
 from dbp.nn.activations import activation
 from dbp.nn.initializers import initializer
@@ -42,14 +42,15 @@ class Followers(NamedTuple):
 
     Args:
         pool: size and stride of a max pooling after it; 0 for none.
-        fold: changes the weights and the bias, so that the convolution does the work of the layer after it; None for
-            none.
+        fold: makes a convolution of the weights and the bias that does the work of the layer after it; None for none.
         relu: whether ReLU comes after a fold, and before the pooling.
+        added: what is added after a fold, and before ReLU; None for nothing, as with a pooling.
     """
 
     pool: int = 0
-    fold: Callable[[Array, Array | None], tuple[Array, Array]] | None = None
+    fold: Callable[[Array, Array | None], ConstantConvolution] | None = None
     relu: bool = False
+    added: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -157,8 +158,9 @@ class Conv1d:
         _check_pool(window.positions((1, length)), _pool_lengths(self, followers), 1)
         mask = scope.mask_of(x)
         images = reshape(zero_filled(x, mask), shape=(n, 1, length, channels))
+        added = None if followers.added is None else followers.added[:, None]
         after = None if mask is None else mask_after_window(mask[:, None], window, self.padding in ("same", CAUSAL))
-        y = _convolved(self, scope, images, window, followers, after)
+        y = _convolved(self, scope, images, window, followers._replace(added=added), after)
         if after is not None:
             y = zero_filled(y, after)
             scope.pass_mask(after[:, 0])
@@ -325,10 +327,14 @@ def _convolved(
         raise UserError(f"channels must be a multiple of groups ({layer.groups}), but its inputs have shape {shape}")
     w = scope.parameter("weight", (*window.size, channels // layer.groups, layer.filters), layer.initializer)
     b = scope.parameter("bias", (layer.filters,), "zeros") if layer.bias else None
-    convolution = functools.partial(convolution_block, x, window=window, groups=layer.groups)
+    convolution = functools.partial(convolution_block, x, w, b, window=window, groups=layer.groups)
     if followers.fold is not None:
-        return convolution(*followers.fold(w, b), relu_after=followers.relu, pool=pool)
+        folded = followers.fold(w, b)
+        return folded(x, window, layer.groups, followers.relu, pool, followers.added)
+    if scope.folds(x):
+        constant = scope.made_once(lambda: ConstantConvolution(w, b))
+        convolution = functools.partial(constant, x, window=window, groups=layer.groups)
     if layer.activation == "relu" and not scope.records_neurons:
-        return convolution(w, b, relu_after=True, pool=pool)
-    y = scope.neurons(convolution(w, b), activation(layer.activation), after)
+        return convolution(relu_after=True, pool=pool)
+    y = scope.neurons(convolution(), activation(layer.activation), after)
     return max_pool(y, window=Window(pool, pool)) if pool else y

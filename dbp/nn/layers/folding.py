@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
-from dbp.autodiff import Value
+from dbp.autodiff import ConstantConvolution, Value
 from dbp.nn.layers.convolution import Conv1d, Conv2d, Conv3d, Followers
 from dbp.nn.layers.normalization import BatchNorm
 from dbp.nn.layers.pooling import MaxPool1d, MaxPool2d
 from dbp.nn.layers.steps import Step, errors_named
 from dbp.nn.scope import Scope
+from dbp.types import Array
+
+FOLDED = 2  # steps, without a pooling
 
 
 class FoldedSteps(NamedTuple):
@@ -43,19 +45,39 @@ class FoldedSteps(NamedTuple):
     def apply(self, scope: Scope, x: Value, mask: Any) -> tuple[Value, Any]:
         """Return the outputs of the last layer, and their mask, as Step.apply() does."""
         if mask is None and scope.folds(x):
-            return self._folded(scope, x), None
+            return self.folded(scope, x), None
         for step in self.steps:
             x, mask = step.apply(scope, x, mask)
         return x, mask
 
-    def _folded(self, scope: Scope, x: Value) -> Value:
+    @property
+    def can_add(self) -> bool:
+        """Return True if something can be added to the outputs at once: if neither ReLU nor a pooling is among them."""
+        return len(self.steps) == FOLDED and self.steps[1].after is None
+
+    def folded(self, scope: Scope, x: Array, added: Array | None = None, relu: bool = False) -> Array:
+        """Return the outputs of the last layer by one convolution; with what is added, and ReLU then, if can_add.
+
+        Args:
+            scope: of the list of layers, which folds x.
+            x: what the convolution takes.
+            added: an array of the outputs' shape; None for none.
+            relu: whether ReLU comes after what is added.
+        """
         convolution, normalization, *pooling = self.steps
         layers: list[Any] = [step.layer for step in self.steps]
-        inner, after = (scope.inside(step.weights or step.name, None) for step in self.steps[:2])
-        fold = functools.partial(layers[1].folded, after)
-        followers = Followers(layers[2].tiles if pooling else 0, fold, normalization.after is not None)
+        names = [step.weights or step.name for step in self.steps]
+        inner, after = (scope.inside(name, None) for name in names[:2])
+
+        def fold(w: Array, b: Array | None) -> ConstantConvolution:
+            found: ConstantConvolution = inner.made_once(
+                lambda: ConstantConvolution(*layers[1].folded(after, w, b)), names[1]
+            )
+            return found
+
+        followers = Followers(layers[2].tiles if pooling else 0, fold, relu or normalization.after is not None, added)
         with errors_named(convolution.name, pooling[0].name if pooling else ""):
-            y: Value = layers[0].followed(inner, x, followers)
+            y: Array = layers[0].followed(inner, x, followers)
         return y
 
 
@@ -71,7 +93,7 @@ def with_folded(steps: Sequence[Step], apart: Collection[str] = ()) -> tuple[Ste
         before = found[-1] if found and step.follows and found[-1].output not in apart else None
         if isinstance(before, Step) and _is_linear(before) and isinstance(step.layer, BatchNorm):
             found[-1] = FoldedSteps((before, step))
-        elif isinstance(before, FoldedSteps) and len(before.steps) == 2 and _is_pooling(step, before.layer):
+        elif isinstance(before, FoldedSteps) and len(before.steps) == FOLDED and _is_pooling(step, before.layer):
             found[-1] = FoldedSteps((*before.steps, step))
         else:
             found.append(step)

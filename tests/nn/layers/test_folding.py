@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 
+import dbp
 from dbp import nn
-from dbp.autodiff import Tensor
+from dbp.autodiff import ShapeError, Tensor
+from dbp.autodiff.blocks import constant_convolution
+from dbp.cost import evaluation
 from dbp.errors import UserError
 from dbp.nn.call import RandomKey, call_with
-from dbp.nn.layers import normalization
+from dbp.nn.layers import containers, normalization
 
 CONVOLUTIONS = {
     "3 x 3": nn.Conv2d(8, 3, padding="same"),
@@ -148,3 +151,77 @@ def test_errors_name_the_layer():
         model(nn.use(parameters, running), np.ones((2, 8, 8, 16)))
     with pytest.raises(UserError, match="conv2d_1: takes"):
         model(nn.use(parameters, running), np.ones((2, 8)))
+
+
+def count_calls(monkeypatch, owner, name):
+    """Count the calls of a function, which still does its work."""
+    calls, function = [], getattr(owner, name)
+    monkeypatch.setattr(owner, name, lambda *a, **o: calls.append(1) or function(*a, **o))
+    return calls
+
+
+@pytest.mark.parametrize("activation", ["linear", "relu", "elu"])
+@pytest.mark.parametrize("shortcut", [(), (nn.Conv2d(16, 1, padding="same"), nn.BatchNorm())])
+@pytest.mark.parametrize("name", ["Winograd", "depth-wise", "grouped, padded", "small kernel"])
+def test_the_shortcut_of_a_residual_block(name, shortcut, activation, normalized, monkeypatch):
+    last = {
+        "grouped, padded": nn.Conv2d(16, 3, padding="same", groups=4),
+        "small kernel": nn.Conv2d(16, 1, bias=False),
+    } | CONVOLUTIONS
+    sums = count_calls(monkeypatch, containers, "add_relu_block")
+    inner = nn.Conv2d(16, 3, padding="same"), nn.BatchNorm(), nn.Activation("relu"), last[name], nn.BatchNorm()
+    check(nn.Sequential(nn.Residual(inner, shortcut, activation)), IMAGES, np.float32, normalized)
+    assert len(sums) == (activation == "relu") * 2  # of the initial call, and of that without folding
+
+
+def test_the_shortcut_of_sequences(normalized):
+    inner = nn.Conv1d(6, 3, padding="same"), nn.BatchNorm()
+    check(nn.Sequential(nn.Residual(inner, (), "relu")), (4, 20, 6), np.float32, normalized)
+
+
+@pytest.mark.parametrize("last", [nn.Activation("relu"), nn.MaxPool2d(1)])
+def test_a_shortcut_after_relu_or_a_pooling_is_added_after_them(last, normalized):
+    inner = nn.Conv2d(16, 3, padding="same"), nn.BatchNorm(), last
+    check(nn.Sequential(nn.Residual(inner, (), "relu")), IMAGES, np.float32, normalized)
+
+
+def test_a_shortcut_of_another_shape_is_refused():
+    residual = nn.Residual((nn.Conv2d(16, 3), nn.BatchNorm()), (), "relu")
+    parameters, running = weights_for(network(nn.Conv2d(16, 3)), IMAGES, np.float32)
+    with pytest.raises(ShapeError, match=r"conv2d_1: returns \(10, 10, 16\) per example, but what is added"):
+        residual(nn.use(parameters, running), np.ones(IMAGES, np.float32))
+
+
+def test_calls_with_the_same_parameters_prepare_them_once(monkeypatch):
+    folds = count_calls(monkeypatch, nn.BatchNorm, "folded")
+    transforms = count_calls(monkeypatch, constant_convolution, "transformed_weights")
+    convolution = nn.Named(nn.Conv2d(16, 3, padding="same"), "twice")
+    model = nn.Graph(convolution, nn.BatchNorm(), nn.Shared("twice"), nn.BatchNorm(), nn.Conv2d(16, 3, padding="same"))
+    parameters, running = weights_for(model, IMAGES, np.float32)
+    x = np.random.default_rng(1).normal(size=IMAGES).astype(np.float32)
+    alone, shared = call_with(parameters, running), [call_with(parameters, running) for _ in range(3)]
+    expected = model(nn.Scope(alone), x)
+    assert len(folds) == 2
+    assert len(transforms) == 3
+    for call in shared:
+        call.made = shared[0].made
+        np.testing.assert_array_equal(model(nn.Scope(call), x), expected)
+    assert len(folds) == 4
+    assert len(transforms) == 6
+
+
+def test_a_pass_over_a_data_set_folds_once(monkeypatch):
+    folds = count_calls(monkeypatch, nn.BatchNorm, "folded")
+    monkeypatch.setattr(evaluation, "MAX_ROWS", 2)
+    data = np.random.default_rng(1).normal(size=(8, 6, 6, 2)).astype(np.float32), np.arange(8) % 3
+    layers = nn.Conv2d(4, 3), nn.BatchNorm(), nn.GlobalAveragePool(), nn.Dense(3)
+    model = dbp.fit(
+        model=layers, loss="cross_entropy", data=data, optimizer=dbp.optim.SGD(0.1), epochs=1, batch_size=8, quiet=True
+    )
+    for use in (lambda: model.evaluate(data), lambda: model.predict(data[0])):
+        folds.clear()
+        use()
+        assert len(folds) == 1
+    first = model.predict(data[0])
+    model.weights["conv2d_1/weight"] = np.zeros((3, 3, 2, 4), np.float32)
+    assert abs(model.predict(data[0]) - first).max() > 0
