@@ -95,8 +95,7 @@ class Plan:
         Args:
             given: the arrays that the pass takes, in the order, shapes and types of those of the recorded graph.
         """
-        for copy, array in zip(self._memory.given, given, strict=True):
-            copy[...] = array
+        self._memory.take(given)
         for compute in self._forward:
             compute()
 
@@ -140,19 +139,25 @@ class _Memory:
 
     Args:
         leaves: of the graph.
-        given: the arrays that a pass takes.
+        given: the arrays that a pass takes. They are copied to fixed memory where a function needs them there.
         constants: further arrays in the graph.
-
-    Attributes:
-        given: a copy of each array that a pass takes.
     """
 
     def __init__(self, leaves: Sequence[Tensor], given: Sequence[Array], constants: Sequence[Array]):
-        self.given = [array.copy() for array in given]
-        self._known = [*zip(given, self.given, strict=True), *zip(constants, constants, strict=True)]
+        self._given = [np.empty(array.shape, array.dtype) for array in given]
+        self._known = [*zip(given, self._given, strict=True), *zip(constants, constants, strict=True)]
         if len({_address(array) for array in given}) < len(given):
             raise UnplannableError("two of the given arrays lie at the same place")
         self._of_tensor = {leaf.created: leaf.value for leaf in leaves}
+        self._copied: set[int] = set()  # numbers of given arrays
+        self._listed: list[tuple[int, list[Any], int]] = []  # the number of one, and the list and position to put it at
+
+    def take(self, given: Sequence[Array]) -> None:
+        """Take the arrays of a pass."""
+        for number in self._copied:
+            self._given[number][...] = given[number]
+        for number, inputs, position in self._listed:
+            inputs[position] = given[number]
 
     def plan(self, node: Tensor) -> PlannedNode:
         """Return the functions that compute a node, all of whose inputs have been planned."""
@@ -160,7 +165,17 @@ class _Memory:
         options = node.options["own"] if isinstance(node.primitive, Block) else node.options
         output = self._of_tensor[node.created] = np.empty(node.shape, node.dtype)
         own = {name: self.of(value) for name, value in options.items()}
-        return node.primitive.plan([self.of(x) for x in node.inputs], own, output)
+        found = [self._find(x) if isinstance(x, np.ndarray) else (None, self.of(x)) for x in node.inputs]
+        inputs = [memory for _, memory in found]
+        planned = node.primitive.plan(inputs, own, output)
+        for position, (number, memory) in enumerate(found):
+            if number is None:
+                continue
+            if planned.reads_list and memory.shape == self._given[number].shape:
+                self._listed.append((number, inputs, position))
+            else:
+                self._copied.add(number)
+        return planned
 
     def plan_unrecorded(self, step: Unrecorded) -> Callable[[], None]:
         """Return the function that computes arrays again outside of the graph."""
@@ -180,19 +195,22 @@ class _Memory:
                 raise UnplannableError("a tensor depends on no leaf")
             return self._of_tensor[x.created]
         if isinstance(x, np.ndarray):
-            return self._of_array(x)
+            number, memory = self._find(x)
+            if number is not None:
+                self._copied.add(number)
+            return memory
         if type(x) is tuple:
             return tuple(map(self.of, x))
         if isinstance(x, FIXED):
             return x
         raise UnplannableError(f"an option is a {type(x).__name__}")
 
-    def _of_array(self, x: Array) -> Array:
-        """Return the memory of an array that is known, or a reshaped view of one."""
-        for known, memory in self._known:
+    def _find(self, x: Array) -> tuple[int | None, Array]:
+        """Return the number of the given array that x is, or is a reshaped view of, if any; and the memory for x."""
+        for number, (known, memory) in enumerate(self._known):
             same = x.dtype == known.dtype and x.size == known.size and x.flags.c_contiguous and known.flags.c_contiguous
             if same and _address(x) == _address(known):
-                return memory.reshape(x.shape)
+                return number if number < len(self._given) else None, memory.reshape(x.shape)
         raise UnplannableError(f"an array of shape {x.shape} is of unknown origin")
 
 

@@ -49,11 +49,13 @@ class PlannedNode(NamedTuple):
         forward: takes nothing; writes the output.
         backward: takes the cotangent of the output, and for each input the array to write its cotangent to, or None.
         has_cotangent: for each input, whether backward() computes its cotangent.
+        reads_list: whether both look the inputs up in their list in each pass, so that other arrays can be put there.
     """
 
     forward: Callable[[], object]
     backward: Callable[[Array, Sequence[Array | None]], object]
     has_cotangent: Sequence[bool]
+    reads_list: bool = False
 
 
 class Primitive:
@@ -146,7 +148,7 @@ class Primitive:
         """Return the functions that compute this again for other numbers in the same arrays.
 
         Args:
-            inputs: arrays, and numbers that stay as they are.
+            inputs: arrays, and numbers that stay as they are; see PlannedNode.reads_list.
             options: likewise.
             output: the array for the output.
         """

@@ -120,4 +120,4 @@ class Block(Recomputed):
             write_parts(self._backward(g, *computed, wanted, slots, *inputs, **options), targets)
             computed[:] = None, None
 
-        return PlannedNode(forward, backward, [True] * len(inputs))
+        return PlannedNode(forward, backward, [True] * len(inputs), reads_list=True)

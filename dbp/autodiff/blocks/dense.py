@@ -155,35 +155,36 @@ def _planned_dense(inputs: Sequence[Array], options: Options, output: Array) -> 
 
     The method dot() takes less time than matmul(), with the same bits for matrices of several rows and columns.
     """
-    x, w, b = inputs
+    x, w, _ = inputs
     if x.ndim != 2 or min(*x.shape, *w.shape) < 2:
         return None
-    wt, fused, slope, product = w.T, FUSED.get(options["activation"]), np.empty_like(output), np.empty_like(output)
+    fused, slope, product = FUSED.get(options["activation"]), np.empty_like(output), np.empty_like(output)
     slope_of_output = None if fused is None else fused.slope_of_output
     of_output = [(rows, output[rows], slope[rows], product[rows]) for rows in row_pieces(*output.shape)]
-    pieces = [(x[:, rows].T, rows) for rows in _gradient_pieces(*w.shape)]
-    is_cut = len(pieces) > 1  # dot() would copy the columns of x that are multiplied
+    is_cut = len(_gradient_pieces(*w.shape)) > 1  # dot() would copy the columns of x that are multiplied
     multiply = matmul if is_cut or len(x) * w.size > SMALL_PRODUCT else np.ndarray.dot
 
     def forward() -> None:
+        x, w, b = inputs
         multiply(x, w, output)
         for _, y, s, _ in of_output:
             _finish_piece(y, b, fused, None if slope_of_output else s)
 
     def backward(g: Array, targets: Sequence[Array | None]) -> None:
-        by_x, by_w, by_b = targets
+        (x, w, _), (by_x, by_w, by_b) = inputs, targets
         if fused is not None:
             _write_times_slope(g, of_output, slope_of_output)
             g = product
         if by_b is not None:
             np.add.reduce(g, axis=0, out=by_b)
-        if by_w is not None:
-            for xt, rows in pieces:
-                multiply(xt, g, by_w[rows])
+        if by_w is not None and not is_cut:
+            multiply(x.T, g, by_w)
+        elif by_w is not None:
+            weight_gradient(x, g, OutputSlot(by_w))
         if by_x is not None:
-            multiply(g, wt, by_x)
+            multiply(g, w.T, by_x)
 
-    return PlannedNode(forward, backward, [True] * 3)
+    return PlannedNode(forward, backward, [True] * 3, reads_list=True)
 
 
 dense_block = Block(
