@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dbp.autodiff.blocks.block import Block
+from dbp.autodiff.blocks.block import Block, Options
 from dbp.autodiff.pieces import row_pieces
 from dbp.autodiff.primitives import mean, square
-from dbp.autodiff.tensor import OutputSlot, Value
+from dbp.autodiff.tensor import OutputSlot, PlannedNode, Value
 from dbp.types import Array
 
 
@@ -58,4 +58,38 @@ def _squared_error_backward(
     return by_outputs if wanted[0] else None, -by_outputs if wanted[1] else None
 
 
-squared_error_block = Block("squared_error_block", _squared_error, _squared_error_forward, _squared_error_backward)
+def _planned_squared_error(inputs: Sequence[Array], options: Options, output: Array) -> PlannedNode | None:
+    """Return the same passes on fixed memory; the differences are kept for backward."""
+    (outputs, targets), axes = inputs, options["axes"]
+    if axes == outputs.ndim or not outputs.size or targets.dtype != outputs.dtype:
+        return None
+    difference, squares = np.empty((2, *_rows(outputs, axes).shape), outputs.dtype)
+    count, width = difference.shape
+    losses, factors, scale = output.reshape(-1), np.empty((count, 1), output.dtype), output.dtype.type(2 / width)
+
+    def forward() -> None:
+        outputs, targets = inputs
+        np.subtract(outputs, targets, difference.reshape(outputs.shape))
+        np.multiply(difference, difference, squares)
+        np.add.reduce(squares, axis=1, out=losses)
+        np.divide(losses, width, losses)
+
+    def backward(g: Array, into: Sequence[Array | None]) -> None:
+        by_outputs, by_targets = into
+        np.multiply(_rows(g, axes), scale, factors)
+        if by_outputs is not None:
+            np.multiply(difference, factors, _rows(by_outputs, axes))
+        if by_targets is not None:
+            np.multiply(difference, factors, _rows(by_targets, axes))
+            np.negative(by_targets, by_targets)
+
+    return PlannedNode(forward, backward, [True] * 2, reads_list=True)
+
+
+squared_error_block = Block(
+    "squared_error_block",
+    _squared_error,
+    _squared_error_forward,
+    _squared_error_backward,
+    planned=_planned_squared_error,
+)
