@@ -170,9 +170,9 @@ class MiniBatchCost:
         clock = objective.arena.comm.clock
         clock.enter(Stage.FORWARD)
         planned.forward(shard, self.draw(shard))  # 2 forward, 3 loss
+        sums.scalars[: objective.scalars] = objective.sums(planned.losses, planned.outputs, shard)  # still in the cache
         clock.enter(Stage.BACKWARD)
         planned.backward(shard, objective.gradient_views(sums))  # 4 backward
-        sums.scalars[: objective.scalars] = objective.sums(planned.losses, planned.outputs, shard)
         if objective.running:
             sums.scalars[objective.scalars :] = np.concatenate(moment_sums(objective.running, planned.observed))
 
