@@ -7,27 +7,24 @@ region it is that of Steihaug 1983.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dbp.checks import check_at_least, check_fraction, check_not_negative, check_positive
 from dbp.errors import UserError, unknown
-from dbp.optim.blockwise import cache_blocks, copy_owned, step_along
-from dbp.optim.conjugate_gradients import Iterate, Workspace, conjugate_gradients
+from dbp.optim.blockwise import cache_blocks, copy_owned
+from dbp.optim.conjugate_gradients import Iterate
+from dbp.optim.newton_step import ModelOptions, NewtonStep
 from dbp.optim.optimizer import Optimizer, Outcome, State, Step
 from dbp.optim.preconditioner import DiagonalPreconditioner, KroneckerPreconditioner, Preconditioner
 from dbp.optim.protocols import E, MiniBatchCost, Vector
 
 STORED_ITERATES = 5  # kept besides the last one; the cost may be lower at one of them
 ITERATE_SPACING = 1.5  # ratio of the iteration numbers of successive stored iterates (Martens 2010, section 4.6)
-PROGRESS_ITERATIONS = 10  # progress is measured over at least so many iterations
 MIN_DAMPING = 1e-15
-MAX_ATTEMPTS = 10  # per step, each with more damping or a smaller radius than the one before
 MAX_BACKTRACKS = 20  # halvings of the step length per line search
 SUFFICIENT_DECREASE = 1e-4  # of the cost, as a part of what the slope or the model predicts
 GOOD_RATIO = 3 / 4  # of the actual to the predicted decrease: from here on the model counts as right
@@ -120,6 +117,11 @@ class Newton(Optimizer):
         names += [f"iterate_{i}" for i in range(STORED_ITERATES)] * self._damped
         return tuple(names)
 
+    @property
+    def model_options(self) -> ModelOptions:
+        """Return how a step minimizes its model."""
+        return ModelOptions(self.curvature, self.part, self.iterations, self.tolerance, self.gradient_tolerance)
+
     def numbers(self) -> dict[str, NDArray[Any]]:
         """Return the initial damping, and the decrease of the cost that the last step predicts, or the radius."""
         if not self._damped:
@@ -132,8 +134,9 @@ class Newton(Optimizer):
         if not evaluation.finite:
             return Step(evaluation, Outcome.NOT_FINITE, reason="begin with other weights")
         with cost.space.changing:
-            kind = _DampedStep if self._damped else _TrustRegionStep
-            return kind(self, cost, weights, state, evaluation).run()
+            if self._damped:
+                return _DampedStep(self, cost, weights, state, evaluation).run()
+            return _TrustRegionStep(self.model_options, cost, weights, state, evaluation).run()
 
 
 @dataclass(frozen=True)
@@ -144,101 +147,12 @@ class _Candidate:
     model: float
 
 
-class _NewtonStep(ABC, Generic[E]):
-    """One step of either control: the model at the weights, and attempts to lower the cost."""
+class _DampedStep(NewtonStep[E]):
+    """A step with damping and a line search."""
 
     def __init__(self, optimizer: Newton, cost: MiniBatchCost[E], weights: Vector, state: State, evaluation: E):
-        self.optimizer, self.cost_function, self.weights, self.state = optimizer, cost, weights, state
-        self.space, self.evaluation, self.cost = cost.space, evaluation, evaluation.cost
-        self.evaluations, self.products = 1, 0
-        self.preconditioner: Preconditioner | None = None
-        self.rounding = float(np.finfo(weights.dtype).eps) * abs(self.cost)
-        self.predicted = math.inf  # the decrease of the cost that the model of the last attempt predicts
-        self.gradient = state.scratch["gradient"]  # a copy, because products overwrite that of the evaluation
-        copy_owned(self.space, evaluation.gradient, self.gradient)
-        self.norm = math.sqrt(self.space.dot(self.gradient, self.gradient))
-        self.solution = (state.vectors | state.scratch)["solution"]
-
-    def run(self) -> Step[E]:
-        """Make attempts until one lowers the cost."""
-        if self.cost_function.is_deterministic and self.norm <= self.optimizer.gradient_tolerance:
-            return self._end(Outcome.CONVERGED)
-        self.curvature = self.cost_function.curvature(self.weights, self.optimizer.part)
-        self.prepare()
-        outcome = Outcome.LINE_SEARCH_FAILED
-        for _ in range(MAX_ATTEMPTS):
-            direction, length, outcome = self.attempt()
-            if length:
-                for block in cache_blocks(self.space.owned):
-                    self.weights[block] += length * direction[block]
-                return self._end(Outcome.CONTINUES, length)
-            if self.predicted <= self.rounding:
-                break
-        return self._end(outcome if self.cost_function.is_deterministic else Outcome.CONTINUES)
-
-    def prepare(self) -> None:
-        """Do what is needed once, before all attempts."""
-
-    @abstractmethod
-    def attempt(self) -> tuple[Vector, float, Outcome]:
-        """Return a direction, the length of the step along it, and why the length is 0, if it is."""
-
-    def _end(self, outcome: Outcome, length: float = 0.0) -> Step[E]:
-        reasons = {
-            Outcome.CONTINUES: "",
-            Outcome.CONVERGED: f"the gradient's norm is {self.norm:.3g}",
-            Outcome.LINE_SEARCH_FAILED: f"no step lowers the cost by more than rounding; the gradient's norm is "
-            f"{self.norm:.3g}",
-            Outcome.NEGATIVE_CURVATURE: f'try control "trust_region"; the gradient\'s norm is {self.norm:.3g}',
-        }
-        return Step(self.evaluation, outcome, self.evaluations, self.products, length, reasons[outcome])
-
-    def product(self, vector: Vector) -> Vector:
-        """Return B times a vector."""
-        self.products += 1
-        if self.optimizer.curvature == "hessian":
-            return self.curvature.hessian_product(vector)
-        return self.curvature.gauss_newton_product(vector)
-
-    def cost_at(self, direction: Vector, length: float = 1.0) -> float:
-        """Return the cost after a step of this length; infinity if it is not finite."""
-        trial = self.state.scratch["trial"]
-        step_along(self.space, direction, length, self.weights, trial)
-        self.evaluations += 1
-        cost = self.cost_function.value(trial)
-        return cost if math.isfinite(cost) else math.inf
-
-    def has_stalled(self, models: list[float]) -> bool:
-        """Return True if the model no longer decreases enough (Martens 2010, section 4.4).
-
-        Args:
-            models: the values of the model, one per iteration.
-        """
-        now, back = len(models) - 1, max(PROGRESS_ITERATIONS, (len(models) - 1) // 10)
-        least = self.optimizer.tolerance * back
-        return now > back and models[now] < 0 and models[now] - models[now - back] > least * models[now]
-
-    def iterates(self, damping: float = 0.0, radius: float = math.inf, tolerance: float = 0.0) -> Iterator[Iterate]:
-        """Run conjugate gradients on the solution, and yield after each iteration, until the model stalls."""
-        scratch, models = self.state.scratch, list[float]()
-        residual = scratch["residual"]
-        workspace = Workspace(residual, scratch["search"], scratch.get("scaled", residual), self.preconditioner)
-        for iterate in conjugate_gradients(
-            self.space, self.product, self.gradient, self.solution, workspace, damping, radius, tolerance
-        ):
-            yield iterate
-            models.append(iterate.model)
-            if iterate.number == self.optimizer.iterations or self.has_stalled(models):
-                return
-
-    def clear_solution(self) -> None:
-        """Set the solution to zero, where it is owned."""
-        for part in self.space.owned:
-            self.solution[part] = 0
-
-
-class _DampedStep(_NewtonStep[E]):
-    """A step with damping and a line search."""
+        super().__init__(optimizer.model_options, cost, weights, state, evaluation)
+        self.optimizer = optimizer
 
     def prepare(self) -> None:
         """Set the initial solution and the preconditioner (Martens 2010, sections 4.5 and 4.7)."""
@@ -270,7 +184,7 @@ class _DampedStep(_NewtonStep[E]):
         self.state.numbers["damping"] = np.array([max(damping, MIN_DAMPING)])
 
     def attempt(self) -> tuple[Vector, float, Outcome]:
-        """Search along the best iterate, and adapt the damping; see _NewtonStep.attempt()."""
+        """Search along the best iterate, and adapt the damping; see NewtonStep.attempt()."""
         damping, (candidates, curvature) = self.damping, self._solve()
         if not candidates:
             self.clear_solution()
@@ -325,9 +239,9 @@ class _DampedStep(_NewtonStep[E]):
                 self.clear_solution()
                 return self._solve()
             if last.number == next_stored and last.curvature > 0:
-                place = self.state.scratch[f"iterate_{len(stored) % STORED_ITERATES}"]
-                copy_owned(self.space, self.solution, place)
-                stored.append((next_stored, _Candidate(place, last.model)))
+                kept = self.state.scratch[f"iterate_{len(stored) % STORED_ITERATES}"]
+                copy_owned(self.space, self.solution, kept)
+                stored.append((next_stored, _Candidate(kept, last.model)))
                 next_stored = math.ceil(next_stored * ITERATE_SPACING)
         before = [candidate for number, candidate in stored[-STORED_ITERATES:] if number < last.number]
         candidates = [*before, _Candidate(self.solution, last.model)]
@@ -378,11 +292,11 @@ def damping_factor(ratio: float) -> float:
     return min(max(1 - (2 * min(max(ratio, -1.0), 1.0) - 1) ** 3, least), largest)
 
 
-class _TrustRegionStep(_NewtonStep[E]):
+class _TrustRegionStep(NewtonStep[E]):
     """A step within a radius (Nocedal and Wright 2006, Algorithm 4.1)."""
 
     def attempt(self) -> tuple[Vector, float, Outcome]:
-        """Take the solution if it lowers the cost as predicted, and adapt the radius; see _NewtonStep.attempt()."""
+        """Take the solution if it lowers the cost as predicted, and adapt the radius; see NewtonStep.attempt()."""
         self.clear_solution()
         radius, last = float(self.state.numbers["radius"][0]), Iterate(0, 0.0)
         tolerance = min(MAX_RESIDUAL, math.sqrt(self.norm))
