@@ -6,6 +6,7 @@ a data set has several of a sort. The word before the first dot is the column's 
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -343,6 +344,12 @@ class ArrayDataset:
         """Return rows."""
         found = {name: c.read(rows) if isinstance(c, Ragged) else c[rows] for name, c in self._columns.items()}
         return Examples(with_masks(self._columns, found, rows))
+
+    def with_inputs(self, inputs: Array) -> ArrayDataset:
+        """Return a data set of inputs alone, of the type and shape of these, so that they need no check."""
+        other = copy.copy(self)
+        vars(other)["_columns"] = {"inputs": inputs}
+        return other
 
     def read_column(self, name: str) -> Array:
         """Return a column, of any kind; raise UserError if there is none of this name."""

@@ -154,8 +154,8 @@ class ModelOnData:
         has_masks = self._masks(1) is not None or example_masks(data)(1) is not None
         if has_masks or data.input_shape != self.data.input_shape:
             return None
-        moved = copy.copy(self)
-        moved.data, moved.scalings = data, scalings_of(data, self.standardized)
+        moved = self.on(data)
+        moved.scalings = scalings_of(data, self.standardized)
         moved.example_check = replace(self.example_check, scalings=moved.scalings)
         return moved
 
@@ -194,12 +194,11 @@ class ModelOnData:
         prepared.made = {}
         return prepared
 
-    def without_rows(self, named: Dataset) -> ModelOnData:
-        """Return this model without its data set, of which another one has the name and the shape alone."""
-        _ = self.rows_at_a_time  # which the other one has then too
-        kept = copy.copy(self)
-        kept.data = named
-        return kept
+    def on(self, data: Dataset) -> ModelOnData:
+        """Return this model on another data set of the same form: shape, types and meaning."""
+        other = copy.copy(self)
+        other.data = data
+        return other
 
     def read(self, rows: slice) -> ModelInputs:
         """Read rows of the data set, with inputs in the type and units of the model."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -24,7 +23,6 @@ from dbp.nn import Graph, JointLoss, Sequential
 from dbp.parallel import Communicator, abort_on_error, agree, from_rank_0, ranks_of_job
 from dbp.run.snapshot import stored_input_shape
 from dbp.text import COUNTS, count_text, figures, shortened
-from dbp.trained.named_data import NamedData
 from dbp.trained.unknown_loss import UnknownLoss
 from dbp.types import Array, Shapes
 
@@ -262,22 +260,9 @@ class TrainedModel:
 
     def _on(self, given: Any, comm: Communicator, scale: Numbers | None, with_targets: bool) -> ModelOnData:
         """Return this model on what the user gives; collective."""
-        from dbp.trained.given_data import as_data_set
-        from dbp.trained.model_on_data import ModelOnData
+        from dbp.trained.kept_model import model_on
 
-        settings, data = self.settings, as_data_set(given, self.settings.data, self.meaning, comm, scale, with_targets)
-
-        def put() -> ModelOnData:
-            weights = tuple(map(id, self.weights.values()))  # which the user may replace
-            before, built = _built.get(self, ((), None))
-            if built is not None and before == weights and (moved := built.moved_to(data)) is not None:
-                return moved
-            given = self.weights, data, settings.numpy_dtype, self.meaning, self.input_shape
-            new = ModelOnData(settings.model, settings.loss, *given)
-            _built[self] = weights, new.without_rows(NamedData(data))
-            return new
-
-        return agree(comm, put)
+        return model_on(self, given, comm, scale, with_targets)
 
     @contextmanager
     def _on_ranks(self) -> Iterator[Communicator]:
@@ -365,9 +350,6 @@ class TrainedModel:
             config=self.config or stored_config(self.settings),
             meaning=stored_meaning(self.meaning),
         )
-
-
-_built: WeakKeyDictionary[TrainedModel, tuple[tuple[int, ...], ModelOnData]] = WeakKeyDictionary()  # without data
 
 
 def _layers(model: Any) -> str:
