@@ -66,6 +66,15 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     return out
 
 
+def is_fast_stack(rows: int, inner: int, columns: int) -> bool:
+    """Return True if products of a stack of matrices of so many rows are as fast as that of all rows together.
+
+    Then they can be written to rows that do not follow each other in memory, in place of a copy.
+    """
+    is_small = rows * inner * columns <= SMALL_PRODUCT
+    return is_small and columns >= ROWS_BY_ROWS.least_columns and prefers_small_products()
+
+
 def matmul_of_stacks(a: Array, b: Array, out: Array) -> None:
     """Write the products of stacks a (..., rows, inner) and b (..., inner, columns), all by rows, to `out`."""
     (rows, columns), inner = out.shape[-2:], a.shape[-1]

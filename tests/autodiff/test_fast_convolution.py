@@ -170,10 +170,12 @@ def test_bands_of_an_image(monkeypatch, channels, pool):
     check(x, w, None, padding=((1, 1), (1, 0)), pool=pool, relu=True)
 
 
+@pytest.mark.parametrize(("channels", "outputs"), [(24, 72), (5, 6), (40, 700)])
 @pytest.mark.parametrize("kernels", ["SkylakeX", "Haswell"])
-def test_products_of_one_thread_are_cut_as_its_kernels_need_it(monkeypatch, kernels):
+def test_products_of_one_thread_are_cut_as_its_kernels_need_it(monkeypatch, kernels, channels, outputs):
     monkeypatch.setattr(blas, "_kernel", lambda: kernels)
-    x, w = (whole_numbers(RANDOM, shape, np.float32) for shape in ((9, 15, 16, 24), (3, 3, 24, 72)))
+    shapes = (9, 15, 16, channels), (3, 3, channels, outputs)
+    x, w = (whole_numbers(RANDOM, shape, np.float32) for shape in shapes)
     with blas.blas_threads(1):
         assert blas.prefers_small_products() == (kernels == "SkylakeX")
         check(x, w, None, stride=(2, 2), padding=((1, 1), (1, 1)), relu=True)

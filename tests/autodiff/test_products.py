@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from dbp.autodiff import products
-from dbp.autodiff.products import COLUMNS_BY_ROWS, ROWS_BY_COLUMNS, ROWS_BY_ROWS, matmul, matmul_of_stacks
+from dbp.autodiff.products import (
+    COLUMNS_BY_ROWS,
+    ROWS_BY_COLUMNS,
+    ROWS_BY_ROWS,
+    is_fast_stack,
+    matmul,
+    matmul_of_stacks,
+)
 from dbp.blas import SMALL_PRODUCT
 
 RNG = np.random.default_rng(0)
@@ -104,6 +111,13 @@ def test_products_of_stacks_are_exact(shape, lengths, preference):
     is_large = rows * inner * columns > SMALL_PRODUCT
     assert all(high * k * n <= SMALL_PRODUCT for high, k, n in lengths) or not (preference and is_large)
     assert len(lengths) == (2 if preference and is_large else 1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "fast"), [((16, 256, 32), True), ((16, 1024, 64), False), ((16, 256, 3), False), ((16, 4096, 16), False)]
+)
+def test_stacks_are_fast_if_each_product_is_small(shape, fast, preference):
+    assert is_fast_stack(*shape) == (fast and preference)
 
 
 @pytest.mark.parametrize("shape", [LARGE, (27, 5000, 32)])

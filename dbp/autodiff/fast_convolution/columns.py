@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from dbp.autodiff.fast_convolution.epilogue import Activation, drop_cut_off, masked, maximum, scatter_to_maxima, windows
 from dbp.autodiff.pieces import row_pieces
-from dbp.autodiff.products import matmul
+from dbp.autodiff.products import is_fast_stack, matmul
 from dbp.autodiff.scratch import buffer
 from dbp.types import Array
 
@@ -136,15 +136,18 @@ class Columns:
         phase.correlate(flipped, target)
 
     def correlate(self, w: Array, out: Array) -> None:
-        """Write the convolution of all images to `out`."""
+        """Write the convolution of all images to `out`, whose pixels may be apart from one another in memory."""
         flat, in_order = w.reshape(-1, w.shape[3]), out.flags.c_contiguous
+        by_rows = is_fast_stack(self.wide, *flat.shape)
         for images in self.groups(len(self.x)):
             for rows in self.bands(images):
-                band = out[images, rows]
-                pixels = band if in_order else buffer("phase", band.shape, band.dtype)
-                matmul(self.matrix(images, rows), flat, out=pixels.reshape(-1, w.shape[3]))
-                if not in_order:
-                    np.copyto(band, pixels)
+                band, matrix = out[images, rows], self.matrix(images, rows)
+                if in_order:
+                    matmul(matrix, flat, out=band.reshape(-1, w.shape[3]))
+                elif by_rows:
+                    np.matmul(matrix.reshape(*band.shape[:3], -1), flat, out=band)
+                else:
+                    np.copyto(band, matmul(matrix, flat).reshape(band.shape))
 
     def _scatter(self, before: Array, w: Array, dx: Array) -> None:
         """Write to `dx` the sums of output cotangents times weights over all positions of the kernel on a pixel."""
