@@ -8,6 +8,7 @@ from dbp import lazy
 from dbp.autodiff.blocks import (
     Block,
     ConstantConvolution,
+    ConstantDense,
     OtherParts,
     add_relu_block,
     batch_normalize_block,
@@ -147,6 +148,7 @@ __all__ = [
     "PRIMITIVES",
     "Block",
     "ConstantConvolution",
+    "ConstantDense",
     "Linearization",
     "MemoryCounter",
     "OtherParts",

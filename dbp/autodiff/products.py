@@ -5,7 +5,7 @@ For a matrix that many products of few rows take, column_blocks() is faster: it 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,21 @@ import numpy as np
 from dbp.autodiff.scratch import buffer
 from dbp.blas import SMALL_PRODUCT, prefers_small_products
 from dbp.types import Array
+
+
+class ColumnPart(NamedTuple):
+    """Some columns of a factor at the right, as many small matrices side by side.
+
+    Args:
+        span: the columns.
+        matrices: stacks (1, matrices, inner, columns of each).
+    """
+
+    span: slice
+    matrices: Array
+
+
+PartsOf = Callable[[Array, int], Sequence[ColumnPart]]  # does what column_parts() does
 
 
 class Form(NamedTuple):
@@ -48,8 +63,28 @@ LEAST_SUM, MOST_SUM = 128, 512  # terms of the sums in each small product where 
 STACKED_ROWS, LEAST_STACKED_ROWS = 128, 32  # of each small product in matmul_of_stacks(), at most and at least
 
 
-def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
-    """Return the product of two matrices, written to `out` if that is given."""
+def column_parts(b: Array, wide: int) -> list[ColumnPart]:
+    """Return the columns of a matrix as views of so many columns each; the last part is narrower."""
+    return [
+        ColumnPart(span, b[:, span].reshape(1, len(b), -1, columns).swapaxes(1, 2))
+        for span, _, columns in _cut(b.shape[1], wide)
+    ]
+
+
+def matmul(
+    a: Array,
+    b: Array,
+    out: Array | None = None,
+    parts_of: PartsOf = column_parts,
+) -> Array:
+    """Return the product of two matrices.
+
+    Args:
+        a: factor at the left.
+        b: factor at the right.
+        out: where to write the product; by default a new array.
+        parts_of: returns the parts of `b`.
+    """
     if a.shape[0] * a.shape[1] * b.shape[1] <= SMALL_PRODUCT or not prefers_small_products():
         return np.matmul(a, b, out=out)
     if out is None:
@@ -57,7 +92,8 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     form = _form(a, b)
     size = None if form is None else form.size(len(a), *b.shape)
     if size is not None:
-        for parts in _small_products(a, b, out, *size, turned=form is ROWS_BY_ROWS and a.size < b.size):
+        high, wide = size
+        for parts in _small_products(a, parts_of(b, wide), out, high, form is ROWS_BY_ROWS and a.size < b.size):
             np.matmul(*parts, order="C")  # in the order of the axes, not of their strides
     elif form is not None and out.size * LEAST_SUM <= SMALL_PRODUCT:
         _add_products(a, b, out)
@@ -96,7 +132,7 @@ def _rows_that_fit(most: int, least: int, multiplications: int) -> int:
 
 
 def _small_products(
-    a: Array, b: Array, out: Array, high: int, wide: int, turned: bool
+    a: Array, b: Sequence[ColumnPart], out: Array, high: int, turned: bool
 ) -> Iterator[tuple[Array, Array, Array]]:
     """Yield stacks of matrices whose products are the parts of `out`; at the right and the bottom they are smaller.
 
@@ -105,18 +141,16 @@ def _small_products(
         b: factor at the right.
         out: the product.
         high: rows of a part.
-        wide: columns of a part.
         turned: whether those of the same columns come one after the other, so that parts of `b` are read once.
     """
-    inner = len(b)
     for down, count, rows in _cut(len(a), high):
-        for across, _, columns in _cut(b.shape[1], wide):
-            tops = a[down].reshape(count, 1, rows, inner)
-            sides = b[:, across].reshape(1, inner, -1, columns).swapaxes(1, 2)
-            parts = out[down, across].reshape(count, rows, -1, columns).swapaxes(1, 2)
+        tops = a[down].reshape(count, 1, rows, -1)
+        for across, sides in b:
+            parts = out[down, across].reshape(count, rows, -1, sides.shape[-1]).swapaxes(1, 2)
             if turned:
-                tops, sides, parts = (stack.swapaxes(0, 1) for stack in (tops, sides, parts))
-            yield tops, sides, parts
+                yield tops.swapaxes(0, 1), sides.swapaxes(0, 1), parts.swapaxes(0, 1)
+            else:
+                yield tops, sides, parts
 
 
 def _add_products(a: Array, b: Array, out: Array) -> None:

@@ -60,12 +60,11 @@ def predictions(trained: ModelOnData, comm: Communicator, not_finite: str = REFU
     """
     agree(comm, check_not_finite, not_finite)
     reuse_freed_memory()
-    trained = trained.for_a_pass()
     blocks = blocks_of(len(trained.data), trained.rows_at_a_time)
     if len(blocks) == comm.size == 1:  # without an exchange, which would take longer than a small prediction
         yield prediction_of(trained, blocks[0], not_finite)
         return
-    longest = max(map(len, blocks), default=1)
+    trained, longest = trained.for_a_pass(), max(map(len, blocks), default=1)
     numbers = sum(map(math.prod, as_dict(trained.output_shape).values()))
     of_round = comm.size * max(1, ROUND_BYTES // (longest * numbers * trained.dtype.itemsize))
     exchange = _Exchange(comm, of_round * longest)

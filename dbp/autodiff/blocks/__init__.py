@@ -14,6 +14,7 @@ from dbp.autodiff.blocks.addition import add_relu_block
 from dbp.autodiff.blocks.batch_normalization import batch_normalize_block, channel_moments
 from dbp.autodiff.blocks.block import Block
 from dbp.autodiff.blocks.constant_convolution import ConstantConvolution
+from dbp.autodiff.blocks.constant_dense import ConstantDense
 from dbp.autodiff.blocks.convolution import convolution_block
 from dbp.autodiff.blocks.cross_entropy import cross_entropy_block
 from dbp.autodiff.blocks.dense import dense_block
@@ -35,6 +36,7 @@ _HOMES = {
 __all__ = [
     "Block",
     "ConstantConvolution",
+    "ConstantDense",
     "OtherParts",
     "add_relu_block",
     "attention_block",

@@ -12,7 +12,7 @@ from dbp.autodiff.blocks.dense_derivatives import DENSE_RULES
 from dbp.autodiff.pieces import row_pieces
 from dbp.autodiff.primitives import reshape
 from dbp.autodiff.primitives.shapes import rows_of
-from dbp.autodiff.products import matmul
+from dbp.autodiff.products import PartsOf, column_parts, matmul
 from dbp.autodiff.tensor import OutputSlot, PlannedNode, Value
 from dbp.blas import SMALL_PRODUCT
 from dbp.types import Array
@@ -30,17 +30,18 @@ def _dense(x: Value, w: Value, b: Value | None, activation: str) -> Value:
 
 
 def _dense_forward(
-    x: Array, w: Array, b: Array | None, activation: str, keep: bool = True
+    x: Array, w: Array, b: Array | None, activation: str, keep: bool = True, parts_of: PartsOf = column_parts
 ) -> tuple[Array, Array | None]:
     """Return the outputs; the derivative of an activation that its value does not determine, unless keep is False."""
-    y, fused = matmul(rows_of(x), w), FUSED.get(activation)
+    y, fused = matmul(rows_of(x), w, None, parts_of), FUSED.get(activation)
     slope = np.empty_like(y) if keep and fused and fused.slope_of_output is None else None
     _finish(y, b, fused, slope)
     return y.reshape(*x.shape[:-1], w.shape[1]), slope
 
 
-def _dense_alone(x: Array, w: Array, b: Array | None, activation: str) -> Array:
-    return _dense_forward(x, w, b, activation, keep=False)[0]
+def dense_alone(x: Array, w: Array, b: Array | None, activation: str, parts_of: PartsOf = column_parts) -> Array:
+    """Return the outputs, where nothing is kept for derivatives; see matmul() for parts_of."""
+    return _dense_forward(x, w, b, activation, False, parts_of)[0]
 
 
 def _finish(y: Array, b: Array | None, fused: Fused | None, slope: Array | None) -> None:
@@ -193,7 +194,7 @@ dense_block = Block(
     _dense_forward,
     _dense_backward,
     _dense_tangent,
-    _dense_alone,
+    dense_alone,
     _planned_dense,
     DENSE_RULES,
 )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from dbp.autodiff import Value, dense_block, reshape, where
+from dbp.autodiff import ConstantDense, Value, dense_block, reshape, where
 from dbp.autodiff.blocks.activations import FUSED
 from dbp.checks import is_integer
 from dbp.errors import UserError
@@ -53,9 +55,12 @@ class Dense:
         scope.mask_of(x)  # raises if the last axis is one of positions, which the layer would mix
         w = scope.parameter("weight", (x.shape[-1], self.units), self.initializer)
         b = scope.parameter("bias", (self.units,), "zeros") if self.bias else None
+        block: Callable[..., Value] = functools.partial(dense_block, x, w, b)
+        if scope.folds(x):
+            block = functools.partial(scope.made_once(lambda: ConstantDense(w, b)), x)
         if self.activation in FUSED and not scope.records_neurons:
-            return dense_block(x, w, b, activation=self.activation)
-        return scope.neurons(dense_block(x, w, b, activation="linear"), activation(self.activation))
+            return block(activation=self.activation)
+        return scope.neurons(block(activation="linear"), activation(self.activation))
 
 
 @dataclass(frozen=True)
