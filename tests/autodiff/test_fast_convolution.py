@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from dbp import blas
 from dbp.autodiff import fast_convolution, scratch
-from dbp.autodiff.fast_convolution import columns, volumes, winograd
+from dbp.autodiff.fast_convolution import columns, volumes, winograd, winograd_tiles
 
 RANDOM = np.random.default_rng(7)
 PLAIN = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "relu": False, "pool": 0}
@@ -151,12 +151,14 @@ def test_winograd(data):
     w = untied((3, 3, x.shape[3], draw(1, 20)), 0.1, random)
     b = untied(w.shape[3], random=random) if data.draw(st.booleans()) else None
     assume(decided(x, w, b, padding))
-    tiles = data.draw(st.sampled_from([1, 4, 20, winograd.TILES]))
+    tiles = data.draw(st.sampled_from([1, 4, 20, winograd_tiles.MOST_TILES]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fast_convolution, "MIN_TILES", 1)
         patch.setattr(fast_convolution, "MIN_CHANNELS", 1)
         assume(uses_winograd(x, w, padding=padding))
-        patch.setattr(winograd, "TILES", tiles)  # rounds of one band of an image up to all images
+        # rounds of one band of an image up to all images
+        patch.setattr(winograd_tiles, "ROUND", tiles * max(w.shape[2:]))
+        patch.setattr(winograd_tiles, "MOST_TILES", tiles)
         setting = {"relu": data.draw(st.booleans()), "pool": data.draw(st.sampled_from([0, 2]))}
         check(x, w, b, padding=padding, **setting, wanted=data.draw(st.booleans()))
 
@@ -261,12 +263,23 @@ def test_the_error_of_winograd_stays_near_that_of_a_plain_product():
 
 
 @pytest.mark.parametrize(
-    ("channels", "outputs", "tiles"), [(16, 32, 384), (64, 64, 192), (64, 128, 122), (256, 256, 192)]
+    ("channels", "outputs", "tiles"), [(16, 32, 384), (64, 64, 192), (64, 128, 96), (256, 256, 128), (512, 512, 192)]
 )
-def test_rounds_have_products_that_blas_need_not_copy_unless_these_have_few_rows(channels, outputs, tiles):
+def test_rounds_fit_the_cache_and_with_many_channels_have_no_fewer_numbers_than_the_weights(channels, outputs, tiles):
     x, w = np.ones((500, 4, 4, channels), np.float32), np.ones((3, 3, channels, outputs), np.float32)
-    grid = winograd.Grid.of(x, w, ((1, 1), (1, 1)))  # of a tile an image
+    grid = winograd_tiles.Grid.of(x, w, ((1, 1), (1, 1)))  # of a tile an image
     assert next(images.stop - images.start for images, _ in grid.rounds()) == tiles
+
+
+@pytest.mark.parametrize("small", [False, True], ids=["whole products", "products of some columns"])
+def test_winograd_with_many_channels(monkeypatch, small):
+    monkeypatch.setattr(winograd, "prefers_small_products", lambda: small)
+    x, w = untied((4, 20, 20, 128)), untied((3, 3, 128, 128), 0.05)
+    grid = winograd_tiles.Grid.of(x, w, ((1, 1), (1, 1)))
+    images, rows = next(grid.rounds())
+    assert np.prod(grid.shape(images, rows)) * grid.channels > blas.SMALL_PRODUCT
+    assert uses_winograd(x, w, padding=((1, 1), (1, 1)))
+    check(x, w, None, padding=((1, 1), (1, 1)))
 
 
 def test_winograd_saves_no_positions_of_maxima_without_a_backward_pass():

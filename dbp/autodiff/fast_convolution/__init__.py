@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dbp.autodiff.fast_convolution import columns, epilogue, sequences, winograd
+from dbp.autodiff.fast_convolution import columns, epilogue, sequences, winograd, winograd_tiles
 from dbp.autodiff.fast_convolution.columns import Padding, Pair
 from dbp.types import Array
 
@@ -23,6 +23,7 @@ MAX_POOL = epilogue.MAX_POOL
 IMAGE_AXES = 2  # that a window slides along
 VOLUME_AXES = 5  # of the weights of volumes
 MIN_CHANNELS = 16  # of the input; with fewer, the small products of the transforms are slow
+MIN_USED = 0.5  # of the outputs of tiles
 MIN_TILES = 64  # with fewer, transforming the weights takes longer than the products it saves
 
 
@@ -36,9 +37,10 @@ def _by_winograd(x: Array, w: Array, stride: Pair, padding: Padding, dilation: P
         and w.shape[2] >= MIN_CHANNELS
     ):
         return False
-    grid = winograd.Grid.of(x, w, padding)
+    grid = winograd_tiles.Grid.of(x, w, padding)
     pixels, tiles = grid.images * grid.out_height * grid.out_width, grid.images * grid.down * grid.across
-    return tiles >= MIN_TILES and 2 * pixels >= winograd.OUT**2 * tiles  # at least half of the tiles' outputs are used
+    used = pixels / max(1, winograd_tiles.OUT**2 * tiles)  # of the tiles' outputs
+    return tiles >= MIN_TILES and used >= MIN_USED
 
 
 def fuses_pool(x: Lengths, w: Lengths, window: dict[str, Any], groups: int, pool: Lengths) -> bool:

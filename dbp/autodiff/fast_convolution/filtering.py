@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from dbp.autodiff.fast_convolution.winograd import transforms
+from dbp.autodiff.fast_convolution.winograd_tiles import transforms
 from dbp.autodiff.scratch import buffer
 from dbp.types import Array
 
