@@ -252,11 +252,15 @@ class SeparableConv2d:
 
     def __call__(self, scope: Scope, x: Value) -> Value:
         """Return the activated outputs."""
+        return self.followed(scope, x, Followers())
+
+    def followed(self, scope: Scope, x: Value, followers: Followers) -> Value:
+        """Return the outputs for images x after what follows the second convolution."""
         check_axes(x, ("height", "width", "channels"), "put a reshape layer in front, such as to (28, 28, 1)")
         mask = scope.mask
         for name, layer in self.parts(np.shape(x)[-1]).items():
             inner = scope.inside(name, mask)
-            x = layer(inner, x)
+            x = layer.followed(inner, x, followers if name == "pointwise" else Followers())
             mask = inner.mask_after(layer)
         scope.pass_mask(mask)
         return x

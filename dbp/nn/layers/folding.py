@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from dbp.autodiff import ConstantConvolution, Value
-from dbp.nn.layers.convolution import Conv1d, Conv2d, Conv3d, Followers
+from dbp.nn.layers.convolution import Conv1d, Conv2d, Conv3d, Followers, SeparableConv2d
 from dbp.nn.layers.normalization import BatchNorm
 from dbp.nn.layers.pooling import MaxPool1d, MaxPool2d
 from dbp.nn.layers.steps import Step, errors_named
@@ -102,10 +102,11 @@ def with_folded(steps: Sequence[Step], apart: Collection[str] = ()) -> tuple[Ste
 
 def _is_linear(step: Step) -> bool:
     """Return True for a convolution alone, without an activation."""
-    return isinstance(step.layer, (Conv1d, Conv2d, Conv3d)) and step.layer.activation == "linear" and step.after is None
+    kinds = Conv1d, Conv2d, Conv3d, SeparableConv2d
+    return isinstance(step.layer, kinds) and step.layer.activation == "linear" and step.after is None
 
 
 def _is_pooling(step: Step, convolution: Any) -> bool:
     """Return True for a max pooling without overlap of the outputs of a convolution."""
-    fitting = {Conv1d: MaxPool1d, Conv2d: MaxPool2d}.get(type(convolution))
+    fitting = {Conv1d: MaxPool1d, Conv2d: MaxPool2d, SeparableConv2d: MaxPool2d}.get(type(convolution))
     return fitting is not None and isinstance(step.layer, fitting) and bool(step.layer.tiles)

@@ -19,6 +19,7 @@ CONVOLUTIONS = {
     "depth-wise": nn.Conv2d(16, 3, padding="same", groups=16, bias=False),
     "grouped": nn.Conv2d(8, 3, groups=4),
     "Winograd": nn.Conv2d(16, 3, padding="same"),
+    "separable": nn.SeparableConv2d(16, 3, padding="same", multiplier=2),
 }
 IMAGES = (16, 12, 12, 16)
 
@@ -162,7 +163,7 @@ def count_calls(monkeypatch, owner, name):
 
 @pytest.mark.parametrize("activation", ["linear", "relu", "elu"])
 @pytest.mark.parametrize("shortcut", [(), (nn.Conv2d(16, 1, padding="same"), nn.BatchNorm())])
-@pytest.mark.parametrize("name", ["Winograd", "depth-wise", "grouped, padded", "small kernel"])
+@pytest.mark.parametrize("name", ["Winograd", "depth-wise", "separable", "grouped, padded", "small kernel"])
 def test_the_shortcut_of_a_residual_block(name, shortcut, activation, normalized, monkeypatch):
     last = {
         "grouped, padded": nn.Conv2d(16, 3, padding="same", groups=4),
