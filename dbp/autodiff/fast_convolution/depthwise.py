@@ -82,6 +82,20 @@ def _residues_of_axis(
     return found
 
 
+class Frame(NamedTuple):
+    """Scratch memory for the padded images of a round, which rounds of as many or fewer images use again.
+
+    Args:
+        positions: of the round along the first axis.
+        copies: the parts of the memory for pixels, each with the index of those in the images.
+        tapped: a view of all, see TappedRows.load().
+    """
+
+    positions: slice
+    copies: list[tuple[Array, Index]]
+    tapped: Array
+
+
 class TappedRows:
     """The rows of pixels under each tap, cut into pieces: views of scratch memory with some images and their padding.
 
@@ -97,7 +111,7 @@ class TappedRows:
         row = geometry.positions[-1]
         self.pieces = max(1, min(row, -(-row * self.channels // ROW)))  # of a row
         self.columns = -(-row // self.pieces)  # of a piece; the last one of a row may end beyond the row
-        self.framed = slice(0), 0  # the positions and the number of images in scratch memory whose padding is zero
+        self.frame: Frame | None = None  # of the last round, for the next ones if these are of the same size
         self.strided = geometry.stride[-1] > 1  # then each tap has a row of its own, of the pixels under it alone
         outer, taps = string.ascii_lowercase[: len(geometry.taps) + 1], string.ascii_uppercase[: len(geometry.taps)]
         self.pixels, self.weights, self.outputs = f"{outer}{taps}z", f"{taps}z", f"{outer}z"  # axes in Einstein sums
@@ -117,16 +131,36 @@ class TappedRows:
 
     def load(self, index: Index) -> Array:
         """Return the pixels of a round (images, *positions along all axes but the last, pieces, *taps, numbers)."""
-        taps, stride, dilation, _, positions = self.geometry
-        counts = index[1].stop - index[1].start, *positions[1:]
-        padded = self._load_padded(index, self._padded(counts))
-        image, *outer, copy, pixel, _, number = padded.strides
-        moves = [step * by for step, by in zip(outer, stride[:-1], strict=True)]
-        shifts = [step * by for step, by in zip((*outer, pixel), dilation, strict=True)]
+        images, positions = index
+        x, frame = self.x[images], self.frame
+        if frame is None or frame.positions != positions or len(frame.tapped) < len(x):
+            frame = self.frame = self._frame(len(x), positions)
+        for inside, pixels in frame.copies:
+            np.copyto(inside[: len(x)], x[pixels][..., None])
+        return frame.tapped[: len(x)]
+
+    def _frame(self, count: int, positions: slice) -> Frame:
+        """Return scratch memory for so many images, with zeros in their padding."""
+        taps, stride, dilation, before, _ = self.geometry
+        counts = positions.stop - positions.start, *self.geometry.positions[1:]
+        lengths, channels = self._padded(counts), self.x.shape[-1]
+        padded = buffer("tapped", (count, *lengths, channels, self.multiplier), self.x.dtype)
+        padded.fill(0)
+        copies = []
+        starts = [positions.start * stride[0] - before[0], *(-pad for pad in before[1:])]
+        outer = [overlap(n, 1, *ends) for n, *ends in zip(lengths[:-2], starts[:-1], self.x.shape[1:-2], strict=True)]
+        for copy in range(lengths[-2]):
+            last = overlap(lengths[-1], stride[-1], starts[-1] + copy * dilation[-1], self.x.shape[-2])
+            to, of = zip(*outer, last, strict=True)
+            copies.append((padded[(slice(None), *to[:-1], copy, to[-1])], (slice(None), *of)))
+        image, *steps, copy_step, pixel, _, number = padded.strides
+        moves = [step * by for step, by in zip(steps, stride[:-1], strict=True)]
+        shifts = [step * by for step, by in zip((*steps, pixel), dilation, strict=True)]
         if self.strided:
-            shifts[-1] = copy
-        shape = len(padded), *counts[:-1], self.pieces, *taps, self.columns * self.channels
-        return as_strided(padded, shape, (image, *moves, self.columns * pixel, *shifts, number))
+            shifts[-1] = copy_step
+        shape = count, *counts[:-1], self.pieces, *taps, self.columns * self.channels
+        tapped = as_strided(padded, shape, (image, *moves, self.columns * pixel, *shifts, number))
+        return Frame(positions, copies, tapped)
 
     def _padded(self, counts: Lengths) -> Lengths:
         """Return the lengths under the window at so many positions; the last but one is the number of copies."""
@@ -134,22 +168,6 @@ class TappedRows:
         counts = *counts[:-1], self.pieces * self.columns
         lengths = [(n - 1) * s + d * (k - 1) + 1 for n, k, s, d in zip(counts, taps, stride, dilation, strict=True)]
         return *lengths[:-1], *((taps[-1], counts[-1]) if self.strided else (1, lengths[-1]))
-
-    def _load_padded(self, index: Index, lengths: Lengths) -> Array:
-        """Return images in scratch memory (images, *lengths, C, multiplier), with zeros in their padding."""
-        _, stride, dilation, before, _ = self.geometry
-        x = self.x[index[0]]
-        padded = buffer("tapped", (len(x), *lengths, x.shape[-1], self.multiplier), x.dtype)
-        if self.framed[0] != index[1] or self.framed[1] < len(x):  # else those of an earlier round, padded as these are
-            padded.fill(0)
-            self.framed = index[1], len(x)
-        starts = [index[1].start * stride[0] - before[0], *(-pad for pad in before[1:])]
-        outer = [overlap(n, 1, at, size) for n, at, size in zip(lengths[:-2], starts[:-1], x.shape[1:-2], strict=True)]
-        for copy in range(lengths[-2]):
-            last = overlap(lengths[-1], stride[-1], starts[-1] + copy * dilation[-1], x.shape[-2])
-            to, of = zip(*outer, last, strict=True)
-            np.copyto(padded[(slice(None), *to[:-1], copy, to[-1])], x[(slice(None), *of)][..., None])
-        return padded
 
 
 def _correlate(rows: TappedRows, w: Array, out: Array, activation: Activation | None = None, sums_of: int = 1) -> None:
