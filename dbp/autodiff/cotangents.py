@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from dbp.autodiff.tensor import Tensor, Value
 from dbp.types import Array
@@ -48,6 +49,12 @@ class Cotangents(dict[int, Value]):
             self[created] = np.add(before, part, out=target) if in_place else before + part
         if new or self[created] is not part:
             self._owned.add(created)
+
+
+def array_in(memory: Array | None, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+    """Return an array to write to: that of a cotangent that is no longer needed if it fits, else a new one."""
+    fits = memory is not None and memory.shape == shape and memory.dtype == dtype and memory.flags.c_contiguous
+    return memory if fits else np.empty(shape, dtype)  # type: ignore[return-value]
 
 
 def _is_writeable(array: Value | None) -> bool:

@@ -133,9 +133,9 @@ def _add_cotangents(
     options = node.options
     if slots is not None and primitive.takes_output_slots:
         options = options | {"slots": slots.of(inputs)}
-    if memory is not None and primitive.takes_memory:
-        options = options | {"memory": memory}
-    for now in [requested] if slots is None else slots.turns(node, requested):
+    for now, is_last in [(requested, True)] if slots is None else slots.turns(node, requested):
+        if is_last and memory is not None and primitive.takes_memory:
+            options = options | {"memory": memory}
         cotangents.add(inputs, primitive.pull(g, y, arguments, options, now), primitive.new_cotangents)
 
 
@@ -179,17 +179,20 @@ class _LeafSlots:
         """Return the slot of each input that is a leaf without another use, so that its cotangent has a single part."""
         return [self._slots.get(x.created) if type(x) is Tensor else None for x in inputs]
 
-    def turns(self, node: Tensor, requested: list[bool]) -> Iterator[list[bool]]:
-        """Yield which inputs' cotangents to compute, in turn: those of leaves first, as the caller waits for them."""
+    def turns(self, node: Tensor, requested: list[bool]) -> Iterator[tuple[list[bool], bool]]:
+        """Yield which inputs' cotangents to compute, in turn, and whether these are the last.
+
+        Those of leaves come first, as the caller waits for them.
+        """
         assert node.primitive is not None
         leaves = [type(x) is Tensor and x.created in self._slots for x in node.inputs]
         first = [want and leaf for want, leaf in zip(requested, leaves, strict=True)]
         if self._is_awaited and node.primitive.separable and any(first) and first != requested:
-            yield first
+            yield first, False
             self._settle([x for x, done in zip(node.inputs, first, strict=True) if done])
-            yield [want and not leaf for want, leaf in zip(requested, leaves, strict=True)]
+            yield [want and not leaf for want, leaf in zip(requested, leaves, strict=True)], True
         else:
-            yield requested
+            yield requested, True
 
     def after(self, node: Tensor) -> None:
         """Note that all cotangents of a node's inputs have been added."""

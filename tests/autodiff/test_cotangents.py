@@ -133,3 +133,42 @@ def test_a_normalization_writes_over_a_cotangent_of_its_own(monkeypatch):
         leaves = [ad.Tensor(a) for a in (X, W, V)]
         ad.pullback(model(*leaves), G, leaves)
     assert is_same == [True, False, True]  # not that of a sum, which is the shortcut's too
+
+
+ROWS, MATRIX, OTHER = RNG.standard_normal((3, 5, 5))
+IN_PLACE = {
+    "layer_normalize_block": lambda x, _w: ad.layer_normalize_block(x, SCALE, SHIFT, epsilon=0.1),
+    "rms_normalize_block": lambda x, _w: ad.rms_normalize_block(x, SCALE, epsilon=0.1),
+    "gelu_block": lambda x, _w: ad.gelu_block(x),
+    "dense_block": lambda x, w: ad.dense_block(x, w, SHIFT, activation="gelu"),
+}
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+@pytest.mark.parametrize("leaves_first", [False, True])
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_blocks_write_over_a_cotangent_of_their_own(monkeypatch, name, leaves_first, is_shared):
+    block, changed = PRIMITIVES[name], []
+    backward = block._backward
+
+    def noted(g, *rest, **options):
+        before = g.copy()
+        parts = backward(g, *rest, **options)
+        changed.append(not np.array_equal(before, g))
+        return parts
+
+    def results():
+        x, w, v = leaves = [ad.Tensor(array) for array in (ROWS, MATRIX, OTHER)]
+        output = IN_PLACE[name](x * x, w)
+        end = output + x if is_shared else ad.dense_block(output, v, None, activation="linear")
+        into = [np.empty_like(leaf.value) for leaf in leaves]
+        ad.pullback(end, G[0, :5, :5, 0], leaves, into=into, on_ready=(lambda *_: None) if leaves_first else None)
+        return into
+
+    with monkeypatch.context() as changes:
+        for other in ("dense_block", name):
+            changes.setattr(PRIMITIVES[other], "takes_memory", False)
+        expected = results()
+    monkeypatch.setattr(block, "_backward", noted)
+    np.testing.assert_array_equal(results(), expected)
+    assert any(changed) is not is_shared

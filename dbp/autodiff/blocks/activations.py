@@ -14,6 +14,7 @@ import numpy as np
 from dbp.autodiff import scratch
 from dbp.autodiff.blocks.block import Block
 from dbp.autodiff.blocks.normal_distribution import fill_with_normal_distribution
+from dbp.autodiff.cotangents import array_in
 from dbp.autodiff.pieces import row_pieces
 from dbp.autodiff.primitives import gelu, relu, sigmoid, silu, tanh
 from dbp.autodiff.primitives.error_function import erfc
@@ -138,7 +139,7 @@ FUSED = {
 }
 
 
-def times_slope(fused: Fused, g: Array, y: Array, slope: Array | None) -> Array:
+def times_slope(fused: Fused, g: Array, y: Array, slope: Array | None, memory: Array | None = None) -> Array:
     """Return g times the derivative of an activation function, all matrices of one shape.
 
     Args:
@@ -146,8 +147,9 @@ def times_slope(fused: Fused, g: Array, y: Array, slope: Array | None) -> Array:
         g: the cotangent of its values.
         y: the values.
         slope: the derivative, if it was kept.
+        memory: g, if it may be written to.
     """
-    product = np.empty(g.shape, np.result_type(g, y))
+    product = array_in(memory, g.shape, np.result_type(g, y))
     for rows in row_pieces(*g.shape):
         here = slope[rows] if slope is not None else _like("slope", y[rows])
         if slope is None:
@@ -181,15 +183,23 @@ def _block(name: str) -> Block:
         _wanted: Sequence[bool],
         _slots: Sequence[OutputSlot | None],
         _x: Array,
+        memory: Array | None = None,
     ) -> Sequence[Array | None]:
-        return [g * slope]
+        return [np.multiply(g, slope, out=array_in(memory, slope.shape, np.result_type(g, slope)))]
 
     def tangent(tangents: Sequence[Array | None], _y: Array, slope: Array, _x: Array) -> Array:
         (t,) = tangents
         return t * slope
 
     return Block(
-        f"{name}_block", fused.specification, lambda x: apply(x, True), backward, tangent, lambda x: apply(x, False)[0]
+        f"{name}_block",
+        fused.specification,
+        lambda x: apply(x, True),
+        backward,
+        tangent,
+        lambda x: apply(x, False)[0],
+        new_cotangents=True,
+        takes_memory=True,
     )
 
 

@@ -339,6 +339,7 @@ attention_block = Block(  # of queries to keys and values, each (examples, lengt
     _backward,
     _tangent,
     lambda q, k, v, **options: _forward(q, k, v, **options, keep=False)[0],
+    new_cotangents=True,
 )
 self_attention_block = Block(  # of queries, keys and values that lie side by side, (examples, length, 3 channels)
     "self_attention_block",
@@ -347,4 +348,5 @@ self_attention_block = Block(  # of queries, keys and values that lie side by si
     _self_backward,
     _self_tangent,
     lambda qkv, **options: _self_forward(qkv, **options, keep=False)[0],
+    new_cotangents=True,
 )

@@ -79,10 +79,12 @@ def _dense_backward(
     w: Array,
     _b: Array | None,
     activation: str,
+    memory: Array | None = None,
 ) -> Sequence[Array | None]:
     gz = rows_of(g)
     if activation in FUSED:
-        gz = times_slope(FUSED[activation], gz, rows_of(y), slope)
+        memory = None if memory is None else rows_of(memory)
+        gz = times_slope(FUSED[activation], gz, rows_of(y), slope, memory)
     by_b = _bias_gradient(gz, slots[2]) if wanted[2] else None
     by_w = weight_gradient(rows_of(x), gz, slots[1]) if wanted[1] else None
     return matmul(gz, w.T).reshape(x.shape) if wanted[0] else None, by_w, by_b
@@ -197,5 +199,7 @@ dense_block = Block(
     dense_alone,
     _planned_dense,
     DENSE_RULES,
+    new_cotangents=True,
+    takes_memory=True,
 )
 dense_block.separable = True

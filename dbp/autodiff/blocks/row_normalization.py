@@ -12,6 +12,7 @@ import numpy as np
 
 from dbp.autodiff import scratch
 from dbp.autodiff.blocks.block import Block
+from dbp.autodiff.cotangents import array_in
 from dbp.autodiff.pieces import row_pieces
 from dbp.autodiff.primitives import mean, reshape, sqrt, square
 from dbp.autodiff.primitives.shapes import keepdims_shape, rows_of
@@ -62,11 +63,12 @@ def _layer_normalize_backward(
     scale: Array,
     shift: Array,  # noqa: ARG001
     epsilon: float,  # noqa: ARG001
+    memory: Array | None = None,
 ) -> Sequence[Array | None]:
     """Return the gradients of Ba, Kiros and Hinton 2016; the normalized x is computed again, not kept."""
     center, inverse = kept
     rows, cotangents = rows_of(x), rows_of(g)
-    by_x = np.empty(rows.shape, np.result_type(g, scale)) if wanted[0] else None
+    by_x = rows_of(array_in(memory, x.shape, np.result_type(g, scale))) if wanted[0] else None
     by_scale, by_shift = np.zeros((2, rows.shape[1]), np.result_type(g, scale))
     for piece in row_pieces(*rows.shape):
         here = cotangents[piece]
@@ -113,6 +115,8 @@ layer_normalize_block = Block(
     _layer_normalize_forward,
     _layer_normalize_backward,
     _layer_normalize_tangent,
+    new_cotangents=True,
+    takes_memory=True,
 )
 
 
@@ -140,10 +144,11 @@ def _rms_normalize_backward(
     x: Array,
     scale: Array,
     epsilon: float,  # noqa: ARG001
+    memory: Array | None = None,
 ) -> Sequence[Array | None]:
     """Return g scale / rms less its part along x, for x, and g x / rms for the scale."""
     rows, cotangents = rows_of(x), rows_of(g)
-    by_x = np.empty(rows.shape, np.result_type(g, scale)) if wanted[0] else None
+    by_x = rows_of(array_in(memory, x.shape, np.result_type(g, scale))) if wanted[0] else None
     by_scale = np.zeros(rows.shape[1], np.result_type(g, scale))
     for piece in row_pieces(*rows.shape):
         here = cotangents[piece]
@@ -155,4 +160,11 @@ def _rms_normalize_backward(
     return None if by_x is None else by_x.reshape(x.shape), by_scale if wanted[1] else None
 
 
-rms_normalize_block = Block("rms_normalize_block", _rms_normalize, _rms_normalize_forward, _rms_normalize_backward)
+rms_normalize_block = Block(
+    "rms_normalize_block",
+    _rms_normalize,
+    _rms_normalize_forward,
+    _rms_normalize_backward,
+    new_cotangents=True,
+    takes_memory=True,
+)
