@@ -17,7 +17,7 @@ from dbp.autodiff import Tensor, array_of, pullback
 from dbp.cost.curvature import Curvature
 from dbp.cost.mini_batch import ExampleSums
 from dbp.cost.objective import Objective
-from dbp.cost.planned_passes import cotangent_of
+from dbp.cost.planned_passes import Form, cotangent_of
 from dbp.named_arrays import each
 from dbp.nn import RandomKey, moment_sums
 from dbp.parallel import Arena, Arriving, Stage, SumBuffer, passes
@@ -163,11 +163,11 @@ class MiniBatchCost:
         """Write the gradient of a shard's loss sum, and its sums, to a buffer."""
         objective = self.objective
         on_ready = objective.gradients.on_ready(objective.layout.dense) if last else None
-        planned = objective.planned.find(weights, shard) if on_ready is None else None
-        if planned is None:
-            self._record_gradient(weights, shard, sums, on_ready)
+        form = objective.planned.form(weights, shard) if on_ready is None else None
+        if form is None or form.planned is None or not form.is_trusted:
+            self._record_gradient(weights, shard, sums, on_ready, form)
             return
-        clock = objective.arena.comm.clock
+        planned, clock = form.planned, objective.arena.comm.clock
         clock.enter(Stage.FORWARD)
         planned.forward(shard, self.draw(shard))  # 2 forward, 3 loss
         sums.scalars[: objective.scalars] = objective.sums(planned.losses, planned.outputs, shard)  # still in the cache
@@ -176,20 +176,22 @@ class MiniBatchCost:
         if objective.running:
             sums.scalars[objective.scalars :] = np.concatenate(moment_sums(objective.running, planned.observed))
 
-    def _record_gradient(self, weights: Array, shard: Shard, sums: SumBuffer, on_ready: OnReady | None) -> None:
-        """Do what _write_gradient() does by a graph, from which the pass may be planned."""
+    def _record_gradient(
+        self, weights: Array, shard: Shard, sums: SumBuffer, on_ready: OnReady | None, form: Form | None
+    ) -> None:
+        """Do what _write_gradient() does by a graph, from which a pass of this form may be planned."""
         objective = self.objective
         clock, leaves = objective.arena.comm.clock, objective.leaves(weights)
         call = objective.call(leaves, shard, self.draw(shard))
         lookups = objective.row_lookups(weights, shard.number)
         call.rows = lookups
-        plans = on_ready is None and objective.planned.plans_next(weights, shard)
-        if plans:
+        due = form if form is not None and form.is_due else None
+        if due is not None:
             call.drawn_arrays, call.unrecorded = [], []
         clock.enter(Stage.FORWARD)
         outputs, losses = objective.forward(call, shard)  # 2 forward, 3 loss
-        if plans and objective.planned.refuse_if_large(weights, shard, losses):
-            plans, call.drawn_arrays, call.unrecorded = False, None, None
+        if due is not None and due.refuse_if_large(losses):
+            due, call.drawn_arrays, call.unrecorded = None, None, None
         clock.enter(Stage.BACKWARD)
         end, cotangent = losses, cotangent_of(shard, objective.dtype)
         if objective.joint is not None:
@@ -201,7 +203,7 @@ class MiniBatchCost:
         if lookups is not None:
             wanted, into = wanted + lookups.leaves, into + lookups.gradients
         if type(end) is Tensor:
-            pullback(end, cotangent, wanted, into=into, on_ready=on_ready, consume=not plans)  # 4 backward
+            pullback(end, cotangent, wanted, into=into, on_ready=on_ready, consume=due is None)  # 4 backward
             if lookups is not None:
                 lookups.add_up()
         else:  # no target has any weight left
@@ -210,8 +212,8 @@ class MiniBatchCost:
         sums.scalars[: objective.scalars] = objective.sums(*found, shard, call.mixture)
         if objective.running:
             sums.scalars[objective.scalars :] = np.concatenate(moment_sums(objective.running, call.observed))
-        if on_ready is None:
-            objective.planned.learn(weights, shard, call, losses, outputs, wanted, into)
+        if form is not None:
+            objective.planned.learn(form, shard, call, losses, outputs, wanted, into)
 
     def curvature(self, weights: Array, part: float = 1.0) -> Curvature:
         """Return the second derivatives at weights that must not change.

@@ -141,6 +141,7 @@ class Form:
     Args:
         weights: the flat weights that are read.
         key: the shapes and types of a shard's arrays.
+        is_known: whether an ordinary pass has had this form, so that the next one may be planned.
         planned: the pass, as soon as it is planned.
         is_trusted: whether it has passed its trial.
         is_refused: whether there is no plan for it.
@@ -148,9 +149,20 @@ class Form:
 
     weights: Array
     key: tuple[Any, ...]
+    is_known: bool = False
     planned: PlannedPass | None = None
     is_trusted: bool = False
     is_refused: bool = False
+
+    @property
+    def is_due(self) -> bool:
+        """Return True if the next ordinary pass may be planned, for which learn() needs its graph."""
+        return self.is_known and self.planned is None and not self.is_refused
+
+    def refuse_if_large(self, losses: Any) -> bool:
+        """Refuse a plan if the graph of the losses is too large for one; return True if so."""
+        self.is_refused |= not is_small(node for node in graph_nodes(losses) if node.primitive is not None)
+        return self.is_refused
 
 
 class PlannedPasses:
@@ -165,38 +177,23 @@ class PlannedPasses:
         self.are_possible, self._constants = are_possible, constants
         self._forms: list[Form] = []  # the one that was used last comes first
 
-    def find(self, weights: Array, shard: Shard) -> PlannedPass | None:
-        """Return the pass of a shard if it is planned, and has passed its trial."""
+    def form(self, weights: Array, shard: Shard) -> Form | None:
+        """Return the form of the pass of a shard, a new one if there was none like it; None if it has no plan."""
         key = key_of(shard) if self.are_possible else None
-        form = None if key is None else self._form(weights, key)
-        return form.planned if form is not None and form.is_trusted else None
-
-    def _form(self, weights: Array, key: tuple[Any, ...]) -> Form | None:
-        """Return the form of a pass, if such a pass has been before."""
+        if key is None:
+            return None
         for number, form in enumerate(self._forms):
             if form.weights is weights and form.key == key:
                 if number:
                     self._forms.insert(0, self._forms.pop(number))
                 return form
-        return None
-
-    def plans_next(self, weights: Array, shard: Shard) -> bool:
-        """Return True if learn() may plan the next ordinary pass of a shard, for which it needs the graph."""
-        key = key_of(shard) if self.are_possible else None
-        form = None if key is None else self._form(weights, key)
-        return form is not None and form.planned is None and not form.is_refused
-
-    def refuse_if_large(self, weights: Array, shard: Shard, losses: Any) -> bool:
-        """Refuse to plan passes such as this one, which plans_next(), if its graph is too large; return True if so."""
-        form = self._form(weights, key_of(shard) or ())
-        is_large = not is_small(node for node in graph_nodes(losses) if node.primitive is not None)
-        if form is not None:
-            form.is_refused = is_large
-        return is_large
+        self._forms.insert(0, Form(weights, key))
+        del self._forms[MOST_PASSES:]
+        return self._forms[0]
 
     def learn(
         self,
-        weights: Array,
+        form: Form,
         shard: Shard,
         call: Call,
         losses: Any,
@@ -207,7 +204,7 @@ class PlannedPasses:
         """Learn from an ordinary pass: note its form, plan it, or try its plan.
 
         Args:
-            weights: the flat weights.
+            form: of the pass.
             shard: the examples.
             call: of the model.
             losses: of the pass.
@@ -215,14 +212,10 @@ class PlannedPasses:
             leaves: the parameters.
             gradient: of the loss sum by each parameter.
         """
-        tensors = type(losses) is Tensor and type(outputs) is Tensor
-        key = key_of(shard) if self.are_possible and tensors and not call.mixtures else None
-        if key is None:
-            return
-        form = self._form(weights, key)
-        if form is None:
-            self._forms.insert(0, Form(weights, key))
-            del self._forms[MOST_PASSES:]
+        if call.mixtures or not (type(losses) is Tensor and type(outputs) is Tensor):
+            form.is_refused = True
+        elif not form.is_known:
+            form.is_known = True
         elif form.planned is not None:
             form.is_trusted = form.planned.agrees(shard, call, losses, outputs, gradient)
             form.is_refused = not form.is_trusted

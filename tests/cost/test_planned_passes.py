@@ -7,7 +7,7 @@ import pytest
 
 from dbp import nn
 from dbp.autodiff import plan, pullback
-from dbp.cost import mini_batch_cost
+from dbp.cost import mini_batch_cost, planned_passes
 from dbp.cost.mini_batch_cost import MiniBatchCost
 from dbp.cost.planned_passes import MOST_PASSES, PlannedPasses, is_fixed
 from dbp.errors import UserError
@@ -55,6 +55,14 @@ def test_planned_steps_have_the_bits_of_ordinary_ones(model, loss):
     assert [form.is_trusted for form in objective.planned._forms] == [True]
     assert with_plans.tobytes() == without.tobytes()
     assert costs == same_costs
+
+
+def test_the_form_of_a_pass_is_looked_up_once(monkeypatch):
+    """Also in the ordinary passes that are planned, or tried beside a plan."""
+    looked_up, key_of = [], planned_passes.key_of
+    monkeypatch.setattr(planned_passes, "key_of", lambda shard: looked_up.append(shard) or key_of(shard))
+    trained(MODELS["dense"], nn.CrossEntropy(), [8] * STEPS, True)
+    assert len(looked_up) == STEPS
 
 
 @pytest.mark.parametrize(
