@@ -17,6 +17,7 @@ from dbp.autodiff import Tensor, array_of, pullback
 from dbp.cost.curvature import Curvature
 from dbp.cost.mini_batch import ExampleSums
 from dbp.cost.objective import Objective
+from dbp.cost.objective_curvature import curvature_of, loss_curvature
 from dbp.cost.planned_passes import Form, cotangent_of
 from dbp.named_arrays import each
 from dbp.nn import RandomKey, moment_sums
@@ -230,9 +231,9 @@ class MiniBatchCost:
         at = objective.layout.views(weights)
         chosen, loss_factors = self._part(part)
         losses = {
-            n: [objective.loss_curvature(at, shard, self.draw(shard), loss_factors)] for n, shard in chosen.items()
+            n: [loss_curvature(objective, at, shard, self.draw(shard), loss_factors)] for n, shard in chosen.items()
         }
-        return objective.curvature(lambda number: losses.get(number, []), training=True)
+        return curvature_of(objective, lambda number: losses.get(number, []), training=True)
 
     def kronecker_factors(self, weights: Array, part: float, longest: int) -> KroneckerFactors:
         """Return the factors of the Fisher matrix, whose total is valid until the next call.

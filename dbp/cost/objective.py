@@ -6,14 +6,13 @@ once for a run; MiniBatchCost (mini_batch_cost.py) is its cost of one mini-batch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dbp.autodiff import Tensor, Value, array_of
-from dbp.cost.curvature import Curvature, LossCurvature
 from dbp.cost.mini_batch import ExampleSums, losses_of, weighted_sums
 from dbp.cost.planned_passes import PlannedPasses, is_fixed
 from dbp.data import Scaling
@@ -326,66 +325,6 @@ class Objective:
         total = plain_sum.total(tree)
         self.stop_requested |= total.stop_requested
         return ExampleSums.of(total.scalars, metrics.target_weights)
-
-    def evaluated_curvature(self, weights: Array, chunks: Chunks) -> Curvature:
-        """Return the second derivatives of the cost of any number of examples, the model as in evaluation; collective.
-
-        Args:
-            weights: the flat weights, which must not change.
-            chunks: yields the examples of a shard, by its number, in chunks; each product goes through them anew.
-        """
-        self.arena.fence(weights)
-        at = self.layout.views(weights)
-        loss_factors = None if self.joint is None else self.loss_factors(chunks)
-        return self.curvature(
-            lambda number: (self.loss_curvature(at, chunk.rows(...), None, loss_factors) for chunk in chunks(number))
-        )
-
-    def curvature(self, examples: Callable[[int], Iterable[LossCurvature]], training: bool = False) -> Curvature:
-        """Return the second derivatives of the cost of some examples.
-
-        Args:
-            examples: yields the derivatives of a shard's examples, by its number, in one piece or several.
-            training: whether they are those of a training pass.
-        """
-        allreduce = self.allreduce if training else None
-        return Curvature(examples, self.arena, self.shards, self.gradients.vector_sum, allreduce)
-
-    def loss_curvature(
-        self,
-        at: Mapping[str, Array],
-        shard: Shard,
-        draw: RandomKey | None = None,
-        loss_factors: LossFactors | None = None,
-    ) -> LossCurvature:
-        """Return the derivatives of a shard's loss sum.
-
-        Args:
-            at: the parameters.
-            shard: the examples.
-            draw: random numbers of a training pass; None for the model as in evaluation.
-            loss_factors: of several targets, see loss_factors(); None for one target.
-        """
-        mixtures: list[Mixture | None] = [None]  # that of the last call, the same in each as its draws are
-
-        def outputs(parameters: Mapping[str, Value]) -> Any:
-            call = self.call(parameters, shard, draw)
-            found = self.outputs(call, shard)
-            mixtures[0] = call.mixture
-            return found
-
-        if self.joint is not None:
-            assert loss_factors is not None
-            both = lambda given: (outputs(given), mixtures[0])  # noqa: E731
-            return self.joint.curvature(both, at, shard, draw or (0, 0, 0), loss_factors)
-        return LossCurvature(
-            outputs=outputs,
-            losses=lambda outputs: losses_of(self.loss, outputs, shard, mixtures[0]),
-            example_weights=shard.example_weights,
-            at=at,
-            count=shard.count,
-            draw=draw or (0, 0, 0),
-        )
 
     def free(self) -> None:
         """Give back the memory that ranks share; collective. Weights and gradients must not be used any more."""

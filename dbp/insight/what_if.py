@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from dbp.blas import blas_threads
+from dbp.cost.objective_curvature import evaluation_curvature
 from dbp.data import Meaning, Numbers
 from dbp.errors import UserError, unknown
 from dbp.insight.on_trained import trained_on
@@ -123,7 +124,7 @@ def what_if_of(evaluator: Evaluator, changed: Mapping[str, Array]) -> WhatIf:
     new = agree(evaluator.comm, _new_parameters, parameters, changed)
     objective, chunks = evaluator.objective(), evaluator.loader.chunks
     now, then = (objective.layout.flatten(arrays, EXACT) for arrays in (parameters, new))
-    curvature, d = objective.evaluated_curvature(now, chunks), then - now
+    curvature, d = evaluation_curvature(objective, now, chunks), then - now
     with np.errstate(over="ignore", invalid="ignore"):  # a number that is not finite is shown as such
         cost = objective.evaluate(now, chunks).cost
         evaluator.check_cost(cost)

@@ -8,6 +8,7 @@ import pytest
 import dbp.autodiff as ad
 from dbp import nn
 from dbp.cost.objective import Objective
+from dbp.cost.objective_curvature import evaluation_curvature
 from dbp.errors import UserError
 from dbp.insight import what_if
 from dbp.insight.what_if import parse_changes
@@ -44,7 +45,7 @@ def test_products_with_second_derivatives_are_those_of_the_full_cost(shards):
         return cost_of(model, loss, tensors(flat), X, Y, WEIGHTS)
 
     w, v = layout.flatten(parameters, float), np.random.default_rng(1).standard_normal(layout.size)
-    curvature = objective.evaluated_curvature(w, chunks)
+    curvature = evaluation_curvature(objective, w, chunks)
     np.testing.assert_allclose(curvature.gradient(), ad.gradient(cost)(w), atol=1e-12)
     np.testing.assert_allclose(curvature.hessian_product(v), ad.hessian(cost)(w) @ v, atol=1e-12)
     jacobian = ad.jacobian(lambda flat: model(nn.use(tensors(flat)), X))(w)
