@@ -157,7 +157,7 @@ def test_winograd(data):
         patch.setattr(fast_convolution, "MIN_CHANNELS", 1)
         assume(uses_winograd(x, w, padding=padding))
         # rounds of one band of an image up to all images
-        patch.setattr(winograd_tiles, "ROUND", tiles * max(w.shape[2:]))
+        patch.setattr(winograd_tiles, "ROUND", tiles * sum(w.shape[2:]))
         patch.setattr(winograd_tiles, "MOST_TILES", tiles)
         setting = {"relu": data.draw(st.booleans()), "pool": data.draw(st.sampled_from([0, 2]))}
         check(x, w, b, padding=padding, **setting, wanted=data.draw(st.booleans()))
@@ -263,7 +263,8 @@ def test_the_error_of_winograd_stays_near_that_of_a_plain_product():
 
 
 @pytest.mark.parametrize(
-    ("channels", "outputs", "tiles"), [(16, 32, 384), (64, 64, 192), (64, 128, 96), (256, 256, 128), (512, 512, 192)]
+    ("channels", "outputs", "tiles"),
+    [(16, 32, 500), (32, 64, 256), (64, 64, 192), (64, 128, 128), (256, 256, 128), (512, 512, 192)],
 )
 def test_rounds_fit_the_cache_and_with_many_channels_have_no_fewer_numbers_than_the_weights(channels, outputs, tiles):
     x, w = np.ones((500, 4, 4, channels), np.float32), np.ones((3, 3, channels, outputs), np.float32)

@@ -19,7 +19,7 @@ from dbp.types import Array
 OUT = 4  # outputs of a tile along one axis
 IN = 6  # inputs of a tile along one axis, and as many frequencies
 POINTS = (0.0, 0.75, -0.75, 1.375, -1.375)  # of interpolation, besides infinity; exact in binary, as their products
-ROUND = 12288  # numbers of a pixel or frequency in a round: enough for fast products, few enough for the cache
+ROUND = 24576  # inputs and outputs of one frequency in a round: enough for fast products, few enough for the cache
 MOST_TILES = 192  # of a round, with so many channels that these are more numbers
 
 
@@ -80,8 +80,8 @@ class Grid:
 
         With many channels a round has at least as many numbers as the weights, which it reads, and their cotangent.
         """
-        weights = self.channels * self.outputs // max(1, self.channels + self.outputs)
-        tiles = max(1, ROUND // max(1, self.channels, self.outputs), min(MOST_TILES, weights))
+        channels = max(1, self.channels + self.outputs)
+        tiles = max(1, ROUND // channels, min(MOST_TILES, self.channels * self.outputs // channels))
         together = max(1, tiles // (self.down * self.across))
         band = self.down if together > 1 else max(1, min(self.down, 2 * tiles // self.across))
         for image in range(0, self.images, together):
