@@ -21,6 +21,8 @@ from dbp.process.left_ranks import LEFT_RANKS, LeftRanks
 from dbp.terminal import TERMINAL, terminal_of, write_error
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
+# The GNU C library, from 2.35 on, then has arrays in huge pages, which many systems give only on request.
+HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 SEGMENT_BYTES = 1 << 24  # of the memory that a rank of Open MPI shares with the others of its machine
 FAULT_TOLERANCE = ("--with-ft", "ulfm")  # options of Open MPI: a dead rank does not end the others, who are notified
 
@@ -75,9 +77,14 @@ def _open_mpi_options(ranks: int, cores: int, threads: int) -> list[str]:
     return [*options, "--map-by", ":OVERSUBSCRIBE", "--bind-to", "none"]
 
 
+def _defaults(threads: int) -> dict[str, str]:
+    """Return the variables of each rank that the user may set otherwise."""
+    return dict.fromkeys(THREAD_VARIABLES, str(threads)) | HUGE_PAGES
+
+
 def _environment(vendor: str, oversubscribed: bool, threads: int) -> dict[str, str]:
     """Return the environment of the launcher; variables that the user has set keep their values."""
-    defaults = dict.fromkeys(THREAD_VARIABLES, str(threads))
+    defaults = _defaults(threads)
     if vendor == "Open MPI" and oversubscribed:
         defaults["OMPI_MCA_mpi_yield_when_idle"] = "1"
     return defaults | os.environ | {TERMINAL: terminal_of(sys.stderr) or ""}
@@ -130,7 +137,7 @@ def launch(command: list[str], ranks: int | None, threads: int, survive: bool, v
         )
     if vendor is None:
         write_error(f"dbp: no MPI library was found, so this runs as one rank; {HOW_TO_GET_MPI}")
-        return run_launcher(command, dict.fromkeys(THREAD_VARIABLES, str(threads)) | os.environ | variables)
+        return run_launcher(command, _defaults(threads) | os.environ | variables)
     words = [str(find_launcher(vendor)), *(FAULT_TOLERANCE if survive else ()), "-n", str(ranks)]
     if vendor == "Open MPI":
         words += [*_open_mpi_options(ranks, cores, threads), *(word for name in variables for word in ("-x", name))]

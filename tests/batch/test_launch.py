@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dbp.batch import launch
-from dbp.batch.launch import _for_one_machine, library_vendor
+from dbp.batch.launch import _environment, _for_one_machine, library_vendor
 from tests.jobs import dbp
 from tests.launcher import LAUNCHER_SETTINGS
 from tests.processes import ProcessTree, wait_until
@@ -31,6 +31,13 @@ def test_tcp_is_left_out_where_shared_memory_suffices(monkeypatch):
         assert found["OMPI_MCA_btl_tcp_if_include"] == "127.0.0.0/8"
         assert found.get("OMPI_MCA_btl_sm_backing_directory", "") == folder
     assert not any(name.startswith("OMPI") for name in _for_one_machine("MPICH", 2, False, ""))
+
+
+def test_ranks_have_huge_pages_unless_the_user_sets_the_c_library(monkeypatch):
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    assert _environment("MPICH", False, 1)["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=0")
+    assert _environment("MPICH", False, 1)["GLIBC_TUNABLES"] == "glibc.malloc.check=0"
 
 
 def listening(process):
