@@ -7,7 +7,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
-from dbp.config.settings import TOP_K, Settings
+from dbp.config.settings import Settings
 from dbp.config.to_table import table_from
 from dbp.config.toml import flatten
 from dbp.cost.evaluation import example_bytes, rows_at_a_time
@@ -47,6 +47,7 @@ from dbp.run.best_weights import BestWeights
 from dbp.run.class_weights import with_class_weights
 from dbp.run.data_check import DataCheck
 from dbp.run.fitted_metrics import fitted_metrics
+from dbp.run.memory_needed import memory_needed
 from dbp.run.model_check import check_standardized, model_warnings
 from dbp.run.progress import Progress, comparable_columns, epochs_since_best
 from dbp.run.provenance import check_installation
@@ -209,25 +210,12 @@ class Run:
 
     def _allocate(self) -> None:
         """Allocate weights, optimizer vectors and gradients, shared by the ranks of a node if possible; collective."""
-        settings, dtype = self.settings, self.settings.numpy_dtype
-        method, divide = settings.optimizer, settings.divide_state
-        dense, state = self.layout.dense.size * dtype.itemsize, len(method.vectors) + len(method.scratch)
-        tables = self.layout.size * dtype.itemsize - dense
-        frozen = Layout(self._frozen_shapes).size * dtype.itemsize
-        held = -(-state // self.comm.nodes.count) if divide else state
-        copied = 1 + len(method.vectors) if settings.out and self.comm.nodes.mine == 0 else 0  # for checkpoints
-        best = settings.early_stopping.keeps_best
-        of_tables = (1 + state + copied + best) * tables  # whole on each node, with gradients of a few rows
-        if settings.messages == TOP_K and self.comm.nodes.count > 1:  # error feedback, before and after a step
-            held += 2
-            copied += self.comm.nodes.count if copied else 0
-        # A node holds the weights and the sum over nodes once; each rank holds a gradient of its own, or of each of its
-        # shards if these are computed at once.
-        at_once = any(moments.over_shards for moments in self.running.values())
-        gradients = -(-self.shards.count // self.comm.size) if at_once else 1
-        shared = 1 + (self.comm.nodes.count > 1) + held + copied + best
-        check_memory(self.comm, once=shared * dense + of_tables + frozen, each=gradients * dense)
-        self.arena = Arena(self.comm, self.layout, dtype, 1 + state + best, divide=divide)
+        settings, dtype, method = self.settings, self.settings.numpy_dtype, self.settings.optimizer
+        frozen, best = Layout(self._frozen_shapes), settings.early_stopping.keeps_best
+        needed = memory_needed(settings, self.comm, self.layout, frozen, self.shards, self.running)
+        check_memory(self.comm, **needed._asdict())
+        vectors = 1 + len(method.vectors) + len(method.scratch) + best
+        self.arena = Arena(self.comm, self.layout, dtype, vectors, divide=settings.divide_state)
         self.weights = self.arena.vector()
         self.state = State.of(method, self.arena.vectors)
         self.best = BestWeights(self.arena, self.inference_moments) if best else None
