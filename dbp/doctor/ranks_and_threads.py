@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import statistics
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,6 +23,7 @@ from dbp.parallel import usable_cores
 from dbp.text import count_text
 
 CLEARLY_FASTER = 0.95  # of the time with one thread each: less is worth a change
+MOST_BUSY = 0.1  # the largest share of the cores that other programs may take
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,21 @@ class Timed:
     Args:
         ranks: number of ranks.
         threads: of each.
-        seconds: of a step.
+        repeats: seconds of a step, in each repetition of the measurement.
         digest: of the weights after the first steps.
+        busy: how many processors other programs kept busy meanwhile; None if that is not known.
     """
 
     ranks: int
     threads: int
-    seconds: float
+    repeats: list[float]
     digest: str
+    busy: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Return the median."""
+        return statistics.median(self.repeats)
 
     def __str__(self) -> str:
         return f"{count_text(self.ranks, 'rank')} of {count_text(self.threads, 'thread')}"
@@ -61,8 +71,10 @@ def step_findings(config: Path, changes: Sequence[str], results: dict[str, Any])
     shards = settings.shards or cores
     with tempfile.TemporaryDirectory(prefix="dbp-") as folder:
         found = list(_timed(config, changes, cores, shards, Path(folder)))
-    results["shards"], results["steps"] = shards, [asdict(timed) for timed in found]
-    return [*(_step(timed, shards) for timed in found), _best(found, config, shards), *_bits(found)]
+    results["shards"] = shards
+    results["steps"] = [{**asdict(timed), "seconds": timed.seconds} for timed in found]
+    steps = [_step(timed, shards) for timed in found]
+    return [*steps, _busy(found, cores) or _best(found, config, shards), *_bits(found)]
 
 
 def _timed(config: Path, changes: Sequence[str], cores: int, shards: int, folder: Path) -> Iterator[Timed]:
@@ -70,7 +82,8 @@ def _timed(config: Path, changes: Sequence[str], cores: int, shards: int, folder
     for ranks, threads in divisions(cores, shards):
         answer, request = folder / f"{threads}.answer", folder / f"{threads}.json"
         out = str(folder / f"run-{threads}")
-        Request(str(config.absolute()), list(changes), out, shards, threads, str(answer)).write(request)
+        processors = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []  # Linux alone
+        Request(str(config.absolute()), list(changes), out, shards, threads, str(answer), processors).write(request)
         command = [sys.executable, "-m", "dbp.doctor.timed_step", str(request)]
         code = launch(command, ranks, threads, survive=False, variables=variables)
         if code or not answer.exists():
@@ -83,12 +96,28 @@ def _step(timed: Timed, shards: int) -> Finding:
     return Finding("step", GOOD, found)
 
 
+def _busy(found: Sequence[Timed], cores: int) -> Finding | None:
+    """Report that other programs took so much time that no way can be recommended; None if not."""
+    busy = max((timed.busy or 0.0) for timed in found)
+    if busy <= MOST_BUSY * cores:
+        return None
+    text = f"no recommendation: other programs kept {busy:.1f} of {count_text(cores, 'core')} busy meanwhile"
+    return Finding("ranks", WARNING, text, "time the steps again when these programs have ended")
+
+
 def _best(found: Sequence[Timed], config: Path, shards: int) -> Finding:
-    """Report the fastest way, and how to start it if it is not that of one thread each."""
+    """Report the fastest way, and how to start it if it is not that of one thread each.
+
+    Nothing is recommended where the repetitions of the two ways overlap, as the difference may be chance.
+    """
     plain, best = found[0], min(found, key=lambda timed: timed.seconds)
     if best.seconds > CLEARLY_FASTER * plain.seconds:
         return Finding("ranks", GOOD, f"no other division of the cores is clearly faster than {plain}")
     ratio = plain.seconds / best.seconds
+    if max(best.repeats) >= min(plain.repeats):
+        spread = max(max(way.repeats) / min(way.repeats) for way in (plain, best))
+        text = f"no recommendation: {best} was {ratio:.2f} times as fast as {plain}, but repetitions of one way differ"
+        return Finding("ranks", WARNING, f"{text} by {spread - 1:.0%}", "time the steps again on an idle machine")
     change = f"start dbp run -n {best.ranks} --threads {best.threads} -- train {config} "
     change += f"--set threads={best.threads} --set shards={shards}"
     return Finding("ranks", WARNING, f"{best}: {ratio:.2f} times as fast as {plain}", change)

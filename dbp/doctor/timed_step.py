@@ -6,7 +6,6 @@ python -m dbp.doctor.timed_step REQUEST.json
 from __future__ import annotations
 
 import json
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from pathlib import Path
 from dbp.checkpoint import digest_arrays
 from dbp.config.config_file import uses_own_code
 from dbp.config.from_table import read_settings
+from dbp.doctor.other_programs import OtherPrograms
 from dbp.parallel import Communicator, agree, from_rank_0, world
 from dbp.run.run import Run
 from dbp.saving.start import Start
@@ -23,7 +23,7 @@ from dbp.training import loop
 from dbp.training.fit import start_run
 
 FIRST_STEPS = 3  # before the timed ones; the weights after them are compared
-REPETITIONS = 5  # of which the median counts
+REPETITIONS = 5
 REPETITION_SECONDS = 0.3  # that one takes at least
 
 
@@ -38,6 +38,7 @@ class Request:
         shards: of a mini-batch.
         threads: of a rank.
         answer: the file for the answer.
+        processors: the numbers of the hardware threads that the ranks may use.
     """
 
     config: str
@@ -46,6 +47,7 @@ class Request:
     shards: int
     threads: int
     answer: str
+    processors: list[int]
 
     def write(self, path: Path) -> None:
         """Write it to a file."""
@@ -53,7 +55,7 @@ class Request:
 
 
 def main(path: Path) -> None:
-    """Take the steps of a request, and write their time and the digest of the weights after the first ones."""
+    """Take the steps of a request, and write their times and the digest of the weights after the first ones."""
     request, comm = Request(**json.loads(path.read_text())), world()
     config = Path(request.config)
     # Objects of the user's classes can be sent to a rank only once it has imported them, so each rank then reads.
@@ -64,9 +66,11 @@ def main(path: Path) -> None:
         for _ in range(FIRST_STEPS):
             step()
         digest = digest_arrays(run.final_weights())
-        seconds = _seconds(comm, step)
+        others = OtherPrograms(comm, request.processors)
+        repeats = _repeats(comm, step)
+        busy = others.busy()
     if comm.rank == 0:
-        Path(request.answer).write_text(json.dumps({"seconds": seconds, "digest": digest}))
+        Path(request.answer).write_text(json.dumps({"repeats": repeats, "digest": digest, "busy": busy}))
 
 
 def _step_of(run: Run) -> Callable[[], None]:
@@ -81,11 +85,11 @@ def _step_of(run: Run) -> Callable[[], None]:
     return step
 
 
-def _seconds(comm: Communicator, step: Callable[[], None]) -> float:
-    """Return the median seconds of a step; collective, and rank 0's count."""
+def _repeats(comm: Communicator, step: Callable[[], None]) -> list[float]:
+    """Return the seconds of a step in each repetition; collective, and rank 0's count."""
     once = comm.broadcast(_repeated(comm, step, 1))
     count = max(1, round(REPETITION_SECONDS / once))
-    return statistics.median(_repeated(comm, step, count) for _ in range(REPETITIONS))
+    return [_repeated(comm, step, count) for _ in range(REPETITIONS)]
 
 
 def _repeated(comm: Communicator, step: Callable[[], None], count: int) -> float:

@@ -36,17 +36,43 @@ def said(monkeypatch, *timed):
 
 
 def test_fewer_ranks_are_advised_where_they_are_faster(monkeypatch):
-    found, results = said(monkeypatch, Timed(2, 1, 0.030, "a"), Timed(1, 2, 0.020, "b"))
+    found, results = said(
+        monkeypatch, Timed(2, 1, [0.031, 0.030, 0.029], "a"), Timed(1, 2, [0.020, 0.019, 0.028], "b", 0.1)
+    )
     assert found["ranks"].state == WARNING
     assert found["ranks"].found == "1 rank of 2 threads: 1.50 times as fast as 2 ranks of 1 thread"
     assert found["ranks"].remedy == "start dbp run -n 1 --threads 2 -- train a.toml --set threads=2 --set shards=2"
     assert "differ with 2 threads" in found["bits"].found
     assert results["shards"] == 2
-    assert results["steps"][1] == {"ranks": 1, "threads": 2, "seconds": 0.020, "digest": "b"}
+    assert results["steps"][1] == {
+        "ranks": 1,
+        "threads": 2,
+        "seconds": 0.020,
+        "repeats": [0.020, 0.019, 0.028],
+        "digest": "b",
+        "busy": 0.1,
+    }
+
+
+def test_nothing_is_advised_where_repetitions_differ_more_than_the_ways(monkeypatch):
+    found, _ = said(monkeypatch, Timed(2, 1, [0.030, 0.032, 0.031], "a"), Timed(1, 2, [0.020, 0.019, 0.030], "b"))
+    assert found["ranks"].state == WARNING
+    assert found["ranks"].found == (
+        "no recommendation: 1 rank of 2 threads was 1.55 times as fast as 2 ranks of 1 thread, but repetitions of one "
+        "way differ by 58%"
+    )
+    assert found["ranks"].remedy == "time the steps again on an idle machine"
+
+
+def test_nothing_is_advised_while_other_programs_run(monkeypatch):
+    found, _ = said(monkeypatch, Timed(2, 1, [0.030], "a", 0.3), Timed(1, 2, [0.010], "b", 0.0))
+    assert found["ranks"].state == WARNING
+    assert found["ranks"].found == "no recommendation: other programs kept 0.3 of 2 cores busy meanwhile"
+    assert found["ranks"].remedy == "time the steps again when these programs have ended"
 
 
 def test_a_rank_a_core_is_kept_where_nothing_is_clearly_faster(monkeypatch):
-    found, _ = said(monkeypatch, Timed(2, 1, 0.030, "a"), Timed(1, 2, 0.0295, "a"))
+    found, _ = said(monkeypatch, Timed(2, 1, [0.030], "a"), Timed(1, 2, [0.0295], "a"))
     assert {finding.state for finding in found.values()} == {GOOD}
     assert "are the same" in found["bits"].found
 
