@@ -1,16 +1,14 @@
-"""Format tables and numbers for a terminal of 100 columns, and parse times."""
+"""Format tables and numbers for a terminal of 80 columns, and parse times."""
 
 from __future__ import annotations
 
-import itertools
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
 
 from dbp.errors import UserError
 
-WIDTH = 100
-MIN_COLUMN = 12
+WIDTH = 80
 INDENT = "    "  # of a line that continues another
 PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 
@@ -68,32 +66,31 @@ def shapes_text(shapes: Sequence[int] | Mapping[str, Sequence[int]]) -> str:
     return shape_text(shapes)
 
 
-def table(rows: Sequence[Sequence[str]], left: Sequence[int], wrapped: int | None = None) -> list[str]:
+def table(rows: Sequence[Sequence[str]], left: Sequence[int], below: int | None = None) -> list[str]:
     """Format rows as lines with aligned columns.
 
     Args:
-        rows: rows with the same number of cells.
+        rows: rows with the same number of cells, the names of the columns first.
         left: numbers of the left-aligned columns; others are right-aligned.
-        wrapped: number of the column whose cells are wrapped if lines would be wider than the terminal.
+        below: number of the column whose cells follow on lines of their own if lines would be wider than the terminal.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    excess = sum(widths) + 2 * (len(widths) - 1) - WIDTH
-    if wrapped is not None and excess > 0:
-        widths[wrapped] = max(MIN_COLUMN, widths[wrapped] - excess)
-    lines = []
-    for row in rows:
-        cells_of_lines = [_wrap(cell, widths[i]) if i == wrapped else [cell] for i, cell in enumerate(row)]
-        for cells in itertools.zip_longest(*cells_of_lines, fillvalue=""):
-            numbered = enumerate(zip(cells, widths, strict=True))
-            aligned = [cell.ljust(width) if i in left else cell.rjust(width) for i, (cell, width) in numbered]
-            lines.append("  ".join(aligned).rstrip())
+    if below is None or sum(widths) + 2 * (len(widths) - 1) <= WIDTH:
+        return [_aligned(row, widths, left) for row in rows]
+    kept = [i for i in range(len(widths)) if i != below]
+    beside = [[row[i] for i in kept] for row in rows]
+    aligned = table(beside, [at for at, i in enumerate(kept) if i in left])
+    lines = aligned[:1]
+    for row, line in zip(rows[1:], aligned[1:], strict=True):
+        indent = INDENT + " " * (len(line) - len(line.lstrip()))
+        lines += [line, *textwrap.wrap(row[below], WIDTH, initial_indent=indent, subsequent_indent=indent)]
     return lines
 
 
-def _wrap(cell: str, width: int) -> list[str]:
-    """Wrap a list between its items, which commas or semicolons separate."""
-    unbroken = cell.replace(" ", "\xa0").replace(",\xa0", ", ").replace(";\xa0", "; ")
-    return [line.replace("\xa0", " ") for line in textwrap.wrap(unbroken, width)]
+def _aligned(row: Sequence[str], widths: Sequence[int], left: Sequence[int]) -> str:
+    numbered = enumerate(zip(row, widths, strict=True))
+    cells = [cell.ljust(width) if i in left else cell.rjust(width) for i, (cell, width) in numbered]
+    return "  ".join(cells).rstrip()
 
 
 def lines_of(text: str, columns: int) -> str:

@@ -32,10 +32,10 @@ from dbp.types import Array, Arrays
 
 TOP_LEVEL = "model"  # the path of neurons that a model has at the root of its tree of names
 LEGEND = (
-    ("  size", "mean over examples and positions of |dloss/dz|, z the weighted input of the unit"),
-    ("  sum", "of dcost/dz over all examples and positions: the gradient of a bias of the unit"),
+    ("  size", "mean of |dloss/dz| over examples and positions; z: its weighted input"),
+    ("  sum", "of dcost/dz over examples and positions: the gradient of its bias"),
     ("  activation", "mean"),
-    ("  silent", "fraction of the examples where dloss/dz is exactly 0; a unit silent in all is dead"),
+    ("  silent", "share of the examples where dloss/dz is 0; a unit silent in all is dead"),
 )
 SHOWN_DEAD = 8  # dead units that are named in the text
 

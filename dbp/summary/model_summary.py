@@ -183,7 +183,7 @@ class Summary:
             )
         work, kept = self.work(), sum(row.kept.at(1) for row in self.rows)
         total = ["total", "", "", f"{self.parameters:,}", amount(work.forward), amount(work.backward), size(kept)]
-        return table([*lines, total], left=(0, 1, 2), wrapped=1)
+        return table([*lines, total], left=(0, 1, 2), below=1)
 
     def _totals(self) -> list[str]:
         work, step = self.work(), self.step_work
@@ -218,11 +218,11 @@ class Summary:
 
     def _shard_text(self) -> str:
         if self._is_at_once:
-            return f'all {self.shards} shards at once, for statistics = "batch"; divided among the ranks'
+            return f'all {self.shards} shards at once, for statistics = "batch"; divided by ranks'
         largest = max(self.shard_sizes)
         shard = f"a rank, a shard of {count_text(largest, 'example')}"
         if self.shards is None:
-            return f"{shard} (as many shards as ranks, here 1)"
+            return f"{shard} (one shard per rank, here 1)"
         return f"{shard} at a time, of {count_text(self.shards, 'shard')}"
 
 

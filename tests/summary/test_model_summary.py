@@ -1,5 +1,6 @@
 """Summaries: parameters, operations and memory of layers, by closed form."""
 
+import itertools
 import re
 import tracemalloc
 
@@ -81,7 +82,7 @@ def test_normalization_over_the_mini_batch_keeps_the_activations_of_all_shards()
     assert together.activation_bytes == sum(row.kept.at(n) for row in together.rows for n in (2, 3, 2, 3))
     assert "one per rank" in str(alone)
     assert "one per shard" in str(together)
-    assert 'all 4 shards at once, for statistics = "batch"; divided among the ranks' in str(together)
+    assert 'all 4 shards at once, for statistics = "batch"; divided by ranks' in str(together)
 
 
 def test_recomputed_layers_keep_less_and_run_forward_twice():
@@ -196,11 +197,13 @@ def product(scope, x):
     return x @ np.ones((5, 2)) * scope.parameter("w", (1,))
 
 
-def test_wide_tables_break_their_settings_to_fit():
+def test_settings_stand_below_their_layers_where_the_table_would_be_wider_than_a_terminal():
     deep = nn.Residual((nn.Conv2d(64, 3, "leaky_relu", stride=2, padding="same"),), (nn.Conv2d(64, 1, stride=2),))
     lines = str(summary([deep, nn.GlobalAveragePool(), nn.Dense(10)], (224, 224, 3), batch_size=2)).splitlines()
-    assert max(map(len, lines)) <= 100
-    assert any(line.split() == ["padding", "same"] for line in lines)
+    assert max(map(len, lines)) <= 80
+    below = {above.split()[0]: line for above, line in itertools.pairwise(lines) if line.startswith("      filters")}
+    assert below["conv2d_1"] == "      filters 64, size 3, leaky_relu, stride 2, padding same"
+    assert lines[0].split() == ["layer", "output", "parameters", "forward", "backward", "kept"]
 
 
 def test_layers_that_say_what_they_take():
