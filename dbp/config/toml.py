@@ -51,7 +51,7 @@ def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     """Return the values of nested tables and lists by the full names of their keys, such as model.layers.0.units."""
-    if prefix == "metrics" and isinstance(value, list):  # one setting, as the place of a metric says nothing
+    if prefix == "metrics" and isinstance(value, list):  # one setting, as the index of a metric says nothing
         return {prefix: _toml(value, inner=True)}
     if isinstance(value, Mapping):
         items = [(str(key), item) for key, item in value.items()]

@@ -23,7 +23,7 @@ from dbp.library import library
 from dbp.types import Array
 
 GRAY, COLOR = ("gray",), ("red", "green", "blue")  # names of channels
-TURNED = range(5, 9)  # values of the tag Orientation by which width and height change places
+TURNED = range(5, 9)  # values of the tag Orientation by which width and height are exchanged
 ORIENTATION = 0x0112
 ENDINGS = {
     ".avif",

@@ -87,7 +87,7 @@ class KroneckerInverse:
         numbers.update(views)
 
     def _write(self, vector: Vector, arrays: Mapping[str, Array]) -> None:
-        """Write arrays to their places in a vector, where this rank owns it."""
+        """Write arrays at their offsets in a vector, where this rank owns it."""
         for name, array in arrays.items():
             where, flat = self._where[name], array.reshape(-1)
             for part in self._factor_space.owned:

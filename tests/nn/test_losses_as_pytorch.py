@@ -10,7 +10,7 @@ from dbp.cost.objective import Objective
 from dbp.parallel import Layout, OneProcess, Shards
 from dbp.reading.shard import Shard
 from tests.nn.torch_comparison import assert_close, pullbacks, start, tensors, torch_products
-from tests.nn.torch_layers import Place, first, follow, functional, torch
+from tests.nn.torch_layers import TorchScope, first, follow, functional, torch
 
 
 def torch_losses(loss, z, targets):
@@ -77,7 +77,7 @@ def test_losses(loss, probabilities, positions, weighted):
     model = nn.Sequential(nn.Dense(4, "tanh"), nn.Dense(3))
     parameters, _ = start(model, x)
     theirs = tensors(parameters)
-    outputs, truth = follow(model, Place(theirs, training=True), torch.tensor(x)), torch.tensor(targets)
+    outputs, truth = follow(model, TorchScope(theirs, training=True), torch.tensor(x)), torch.tensor(targets)
 
     def torch_cost_of(z):
         losses = torch_losses(loss, z, truth)

@@ -4,7 +4,7 @@ import numpy as np
 
 import dbp.autodiff as ad
 from dbp import nn
-from tests.nn.torch_layers import Place, follow, torch
+from tests.nn.torch_layers import TorchScope, follow, torch
 
 DRAW = nn.RandomKey(seed=0, step=0, shard=0)
 
@@ -58,8 +58,8 @@ def compare(model, x, training=True):
     parameters, running = start(model, x)
     points = {**parameters, "x": x} if x.dtype == np.float64 else parameters
     call_of = lambda given: nn.call_with(given, running, DRAW if training else None)  # noqa: E731
-    place = Place(tensors(points), training)
-    place.running = {n: (torch.tensor(m.mean), torch.tensor(m.variance)) for n, m in running.items()}
+    scope = TorchScope(tensors(points), training)
+    scope.running = {n: (torch.tensor(m.mean), torch.tensor(m.variance)) for n, m in running.items()}
 
     def outputs_of(given):
         return model(nn.Scope(call_of(given)), given.get("x", x))
@@ -70,8 +70,8 @@ def compare(model, x, training=True):
     def torch_cost_of(z):
         return (torch.sin(z) * z).sum() + 0.1 * z.sum() ** 2
 
-    leaves = list(place.weights.values())
-    outputs = follow(model, place, place.weights.get("x", torch.tensor(x)))
+    leaves = list(scope.weights.values())
+    outputs = follow(model, scope, scope.weights.get("x", torch.tensor(x)))
     assert_close({"": outputs_of(points)}, [outputs], "outputs")
     _, gradient = ad.value_and_gradient(lambda given: cost_of(outputs_of(given)))(points)
     assert_close(gradient, pullbacks(torch_cost_of(outputs), leaves), "gradient by")
@@ -84,13 +84,13 @@ def compare(model, x, training=True):
     expected = torch_products(outputs, torch_cost_of, leaves, moved)
     assert_close(hessian, expected[0], "Hessian product by")
     assert_close(gauss_newton, expected[1], "Gauss-Newton product by")
-    compare_running(model, call_of(points), points.get("x", x), running, place)
+    compare_running(model, call_of(points), points.get("x", x), running, scope)
 
 
-def compare_running(model, call, x, running, place):
+def compare_running(model, call, x, running, scope):
     """Check that running moments equal PyTorch's after a training pass and stay otherwise."""
     model(nn.Scope(call), x)
     if call.random_key is not None and running:
         nn.update_running_moments(running, np.concatenate(nn.moment_sums(running, call.observed)))
     for path, moments in running.items():
-        assert_close({"mean": moments.mean, "variance": moments.variance}, place.running[path], f"{path} running")
+        assert_close({"mean": moments.mean, "variance": moments.variance}, scope.running[path], f"{path} running")

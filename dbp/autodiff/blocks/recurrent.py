@@ -51,7 +51,7 @@ def gru_by_position(
         recurrent: U, (units, 3 units).
         candidate_bias: d, (units,).
         mask: which positions hold data, (examples, length); None if all do.
-        backward: whether to go from the last place to the first.
+        backward: whether to go from the last position to the first.
         sequences: whether to return the state at every position.
         neurons: returns activation(z), given the candidate's weighted sums z, the activation, and for which examples
             the position holds data; None for all.

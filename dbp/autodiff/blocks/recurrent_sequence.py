@@ -72,7 +72,7 @@ def by_recurrent(states: Array, by_z: Array, slot: OutputSlot | None, backward: 
         states: of all positions (examples, length, units), in the order of the pass.
         by_z: cotangents of the weighted sums that U takes part in, (examples, length, gates x units).
         slot: for the gradient.
-        backward: whether the pass goes from the last place to the first.
+        backward: whether the pass goes from the last position to the first.
     """
     first = in_order(by_z, backward)[:, :1]  # not led to by the last state of the example before
     held = first.copy()
@@ -117,7 +117,7 @@ def tangent_of_inputs(tangents: Sequence[Array | None], x: Array, weight: Array,
         x: inputs (examples, length, channels) in the order of the pass.
         weight: W.
         gates: number of matrices side by side.
-        backward: whether the pass goes from the last place to the first.
+        backward: whether the pass goes from the last position to the first.
     """
     tx, tw, tb = tangents
     found = np.zeros((x.shape[1], gates, len(x), weight.shape[1] // gates), x.dtype)

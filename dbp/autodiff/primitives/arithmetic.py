@@ -164,8 +164,8 @@ def _misfit(a: tuple[int, ...], b: tuple[int, ...]) -> str:
     if not a or not b:
         return "a scalar has no axis to sum over; multiply with *"
     if a[-1] != b[-2:][0]:
-        place = "last but one" if len(b) > 2 else "first"
-        return f"the last axis of the left, {a[-1]}, must be as long as the {place} of the right, {b[-2:][0]}"
+        axis = "last but one" if len(b) > 2 else "first"
+        return f"the last axis of the left, {a[-1]}, must be as long as the {axis} of the right, {b[-2:][0]}"
     return (
         f"the matrices fit, but not their stacks: {a[:-2]} and {b[:-2]} must be equal, or 1, axis by axis from the last"
     )
