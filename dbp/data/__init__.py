@@ -20,7 +20,6 @@ from dbp.data.dataset import (
 from dbp.data.file_names import data_path, expand, with_path
 from dbp.data.identity import identity_of, is_checked_at_start, is_same_but_written_since, same_files, stored_bytes
 from dbp.data.joined import JoinedLayout
-from dbp.data.known_layouts import look_into
 from dbp.data.mapped import FileDataset, FileLayout, mapped
 from dbp.data.meaning import FLOATS, INTEGERS, ColumnMeaning, Meaning, meaning_differences, meaning_text, parse_meaning
 from dbp.data.placeholders import (
@@ -83,7 +82,6 @@ __all__ = [
     "is_checked_at_start",
     "is_same_but_written_since",
     "layout_of",
-    "look_into",
     "mapped",
     "meaning_differences",
     "meaning_of",

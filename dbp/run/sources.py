@@ -30,7 +30,7 @@ from dbp.data import (
     check_blocks,
     combined,
     example_masks,
-    look_into,
+    layout_of,
     meaning_of,
     same_files,
     sample_digest,
@@ -182,11 +182,11 @@ def open_on_all_ranks(comm: Communicator, data: Data, source: Any, with_targets:
     warnings: list[str] = []
 
     def look() -> FileLayout | JoinedLayout | None:
-        found = look_into(in_files, with_targets)
+        found = in_files.open(with_targets)
         warnings.extend(found.warnings)
-        if found.layout is None and found.data is not None:
-            opened.append(found.data)
-        return found.layout
+        if (layout := layout_of(found)) is None:
+            opened.append(found)
+        return layout
 
     def take(layout: FileLayout | JoinedLayout | None) -> Dataset:
         found = opened[0] if opened else in_files.open_as(layout, with_targets)
