@@ -17,6 +17,7 @@ cd "$LS_SUBCWD" || exit 1
 # Change this for your site: what dbp and its MPI need, such as module load openmpi
 export PATH="$PWD/.venv/bin:$PATH"
 export OMP_NUM_THREADS=1
+export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}" # arrays in huge pages
 python=python
 
 script=launch/lsf.sh
@@ -65,8 +66,8 @@ last() {
 }
 
 train mpirun -n 4 --hostfile "$LSB_DJOB_HOSTFILE" --map-by slot:PE=1:OVERSUBSCRIBE --bind-to \
-    core:overload-allowed -x OMP_NUM_THREADS "$python" -m dbp train examples/digits.toml --out "$out" \
-    --time-limit auto
+    core:overload-allowed -x OMP_NUM_THREADS -x GLIBC_TUNABLES "$python" -m dbp train examples/digits.toml \
+    --out "$out" --time-limit auto
 conclude
 answer=$(DBP_JOB=$((job + 1)) bsub ${task:+-J "dbp-digits[$task]"} < "$script") ||
     last "failed with code 75: bsub could not submit it again" 75

@@ -6,6 +6,7 @@
 # Change this for your site: what dbp and its MPI need, such as module load openmpi
 export PATH="$PWD/.venv/bin:$PATH"
 export OMP_NUM_THREADS=1
+export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}" # arrays in huge pages
 python=python
 
 out=runs/digits
@@ -52,8 +53,8 @@ last() {
 
 # Several machines: add --hostfile FILE, whose lines are NAME slots=RANKS.
 while :; do
-    train mpirun -n 4 --map-by slot:PE=1:OVERSUBSCRIBE --bind-to core:overload-allowed -x OMP_NUM_THREADS \
-        "$python" -m dbp train examples/digits.toml --out "$out"
+    train mpirun -n 4 --map-by slot:PE=1:OVERSUBSCRIBE --bind-to core:overload-allowed -x OMP_NUM_THREADS -x \
+        GLIBC_TUNABLES "$python" -m dbp train examples/digits.toml --out "$out"
     conclude
     job=$((job + 1))
     echo "run $run: continued, start $job of at most $most"

@@ -16,6 +16,7 @@ cd "$PBS_O_WORKDIR" || exit 1
 # Change this for your site: what dbp and its MPI need, such as module load openmpi
 export PATH="$PWD/.venv/bin:$PATH"
 export OMP_NUM_THREADS=1
+export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}" # arrays in huge pages
 python=python
 
 script=launch/pbs.sh
@@ -63,7 +64,8 @@ last() {
 }
 
 train mpirun -n 4 --hostfile "$PBS_NODEFILE" --map-by slot:PE=1:OVERSUBSCRIBE --bind-to core:overload-allowed \
-    -x OMP_NUM_THREADS "$python" -m dbp train examples/digits.toml --out "$out" --time-limit auto
+    -x OMP_NUM_THREADS -x GLIBC_TUNABLES "$python" -m dbp train examples/digits.toml --out "$out" \
+    --time-limit auto
 conclude
 # If your site forbids jobs to submit jobs: remove this, and submit the script again when a job ends with 75.
 next=$(qsub -v DBP_JOB=$((job + 1)) ${PBS_ARRAY_INDEX:+-J "$PBS_ARRAY_INDEX-$((PBS_ARRAY_INDEX + 1)):2"} "$script") ||

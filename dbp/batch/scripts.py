@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import PurePosixPath
 
+from dbp.batch.launch import HUGE_PAGES
 from dbp.batch.queue_systems import Scheduler
 from dbp.batch.request import Request
 
@@ -186,7 +187,7 @@ def _binding(request: Request, scheduler: Scheduler, site: Site) -> list[str]:
         return [*options, "--allow-run-as-root", "--bind-to", "none"]
     options += ["--allow-run-as-root"] if site.as_root else []
     bound = ["--map-by", f"slot:PE={threads}:OVERSUBSCRIBE", "--bind-to", "core:overload-allowed"]
-    passed_on = [word for name in ("OMP_NUM_THREADS", *site.kernels) for word in ("-x", name)]
+    passed_on = [word for name in ("OMP_NUM_THREADS", *HUGE_PAGES, *site.kernels) for word in ("-x", name)]
     return [*options, *bound, *passed_on]
 
 

@@ -5,9 +5,11 @@ import os
 import re
 import shutil
 import socket
+import subprocess
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -95,6 +97,18 @@ def test_options_of_the_scheduler_are_lines_of_the_script(name, prefix, options,
     first = text.index("#SBATCH" if name == "slurm" else prefix)
     assert first < text.index("\n".join(lines)) < text.index("\nexport OMP_NUM_THREADS")
     assert text.replace("\n".join(lines) + "\n", "") == render(EXAMPLE, SCHEDULERS[name], Site("s", "r", "l", ""))
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_scripts_ask_for_huge_pages_unless_the_user_has_set_the_variable(name):
+    text = render(EXAMPLE, SCHEDULERS[name], Site("s", "r", "l", "Open MPI"))
+    (export,) = [line for line in text.splitlines() if "export GLIBC_TUNABLES" in line]
+    for value, expected in (("", "glibc.malloc.hugetlb=1"), ("glibc.malloc.hugetlb=0", "glibc.malloc.hugetlb=0")):
+        shell = ["bash", "-c", f"{export}\nprintenv GLIBC_TUNABLES"]
+        environment = os.environ | {"GLIBC_TUNABLES": value}
+        assert subprocess.run(shell, env=environment, capture_output=True, text=True).stdout.strip() == expected
+    words = text.replace("\\\n", " ").split()
+    assert ("-x", "GLIBC_TUNABLES") in pairwise(words) if name not in ("flux", "kubernetes") else "-x" not in words
 
 
 @pytest.mark.parametrize(
