@@ -19,7 +19,7 @@ from dbp.data import Scaling
 from dbp.metrics.metric_set import MetricSet
 from dbp.metrics.predictions import Predictions
 from dbp.named_arrays import each
-from dbp.nn import Call, JointLoss, Made, Mixture, Model, RandomKey, RunningMoments, Scope, call_with
+from dbp.nn import Call, JointLoss, Mixture, Model, Prepared, RandomKey, RunningMoments, Scope, call_with
 from dbp.parallel import (
     Arena,
     Communicator,
@@ -305,7 +305,7 @@ class Objective:
         if not isinstance(weights, Mapping):
             self.arena.fence(weights)
             weights = self.layout.views(weights)
-        plain_sum, made = self._plain_sum(2 + metrics.width), Made()
+        plain_sum, prepared = self._plain_sum(2 + metrics.width), Prepared()
         tree = plain_sum.start()
 
         def sums_of(number: int) -> SumBuffer:
@@ -314,7 +314,7 @@ class Objective:
             for chunk in chunks(number):
                 clock.enter(stage)
                 call = self.call(weights, chunk, draw(chunk) if draw else None, running)
-                call.made = made
+                call.prepared = prepared
                 outputs, losses = self.forward(call, chunk)
                 arrays = each(array_of, losses), each(array_of, outputs)
                 sums.scalars += self.sums(*arrays, chunk, call.mixture, metrics, use)

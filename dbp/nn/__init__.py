@@ -13,7 +13,7 @@ from dbp.nn.build import (
     initial_parameters,
     training_trial,
 )
-from dbp.nn.call import Call, LayerTrace, Made, RandomKey, RowUses, call_with, read_only
+from dbp.nn.call import Call, LayerTrace, Prepared, RandomKey, RowUses, call_with, read_only
 from dbp.nn.initializers import INITIALIZERS
 from dbp.nn.input_check import check_inputs
 from dbp.nn.layers import (
@@ -160,7 +160,6 @@ __all__ = [
     "LayerNorm",
     "LayerTrace",
     "Loss",
-    "Made",
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
@@ -174,6 +173,7 @@ __all__ = [
     "Named",
     "PReLU",
     "Position",
+    "Prepared",
     "RMSNorm",
     "RandomCrop",
     "RandomFlip",

@@ -21,7 +21,7 @@ from dbp.types import Array, Arrays
 ParameterLookup = Callable[[str, Shape, str], Value]  # (path, shape, initializer) -> parameter
 MomentsLookup = Callable[[str, int, float], RunningMoments]  # (path, channels, decay) -> running moments
 RowLookup = Callable[[str, Array, Array | None], Value | None]  # (path, numbers, mask) -> rows of a parameter
-Made = dict[tuple[str, ...], Any]  # what layers make of parameters alone, by path
+Prepared = dict[tuple[Any, ...], Any]  # what layers have computed from parameters alone, see Scope.prepared()
 SumOverShards = Callable[[Array, str], Array]  # (array of this shard, name of the sum) -> its sum over all shards
 
 
@@ -134,8 +134,9 @@ class Call:
             for one that it does not know, and if the gradient is not to be computed by rows.
         most_input_checks: ends the call by InputsCheckedError after so many of these; None in a call for outputs.
         sum_over_shards: sums over all shards of a training pass; None if there are no others.
-        foldable: whether a layer may be folded into the weights of the one before it, as neither is differentiated.
-        made: what layers make of parameters alone, by path; calls with the same parameters share it.
+        is_inference: whether only outputs are asked for, with parameters that are arrays, so that nothing is
+            differentiated.
+        prepared: what layers have computed from parameters alone; calls with the same parameters share it.
     """
 
     parameter: ParameterLookup
@@ -161,8 +162,8 @@ class Call:
     most_input_checks: int | None = None
     sum_over_shards: SumOverShards | None = None
     masks: Mapping[str, Array] = field(default_factory=dict)
-    foldable: bool = False
-    made: Made = field(default_factory=dict)
+    is_inference: bool = False
+    prepared: Prepared = field(default_factory=dict)
 
     @property
     def mixture(self) -> Mixture | None:
@@ -246,6 +247,6 @@ def call_with(
         return moments
 
     masks = masks_of(masks_with_fill(mask))
-    foldable = random_key is None and not record_neurons and Tensor not in map(type, parameters.values())
-    options = {"record_neurons": record_neurons, "foldable": foldable, **masks}
+    is_inference = random_key is None and not record_neurons and Tensor not in map(type, parameters.values())
+    options = {"record_neurons": record_neurons, "is_inference": is_inference, **masks}
     return Call(look_up, find, random_key, example_weights, **options)

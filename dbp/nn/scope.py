@@ -7,7 +7,7 @@ A model is any callable `model(scope, inputs) -> outputs`: a layer, or a functio
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from dbp.nn.mixture import Mixture
 from dbp.nn.moments import Moments, RunningMoments
 from dbp.nn.position_weights import position_weights
 from dbp.types import Array, Arrays
+
+T = TypeVar("T")
 
 # What a scope's mask is by default, and after a layer has not said which of its outputs count.
 OF_THE_MODEL, OF_THE_LAYER, AS_OUTSIDE, NOT_SAID = object(), object(), object(), object()
@@ -142,21 +144,30 @@ class Scope:
         """Return True if weighted inputs are recorded, so that a layer must compute them separately."""
         return self._call.record_neurons
 
-    def folds(self, x: Value) -> bool:
-        """Return True if a layer that takes x may be computed with the weights of the one before it.
+    def can_prepare(self, x: Value) -> bool:
+        """Return True if a layer that takes x may compute its outputs with weights that are prepared for many calls.
 
         Only outputs are asked for then: nothing is differentiated, trained, traced or recorded, and no position is
         masked.
         """
         call = self._call
-        return call.foldable and call.trace is None and self.mask is None and type(x) is not Tensor
+        return call.is_inference and call.trace is None and self.mask is None and type(x) is not Tensor
 
-    def made_once(self, make: Callable[[], Any], *names: str) -> Any:
-        """Return what a layer makes of parameters alone, once for all calls with the same; names tell several apart."""
-        made, key = self._call.made, (self._path, *names)
-        if key not in made:
-            made[key] = make()
-        return made[key]
+    def prepared(self, make: Callable[..., T], *parameters: Value | None, name: str = "") -> T:
+        """Return what a function makes of parameters of this scope, such as weights in another layout.
+
+        It is made in the first of the calls with the same parameters, and kept for the others.
+
+        Args:
+            make: takes the parameters, and depends on nothing else.
+            parameters: of this scope; None for one that a layer leaves out.
+            name: tells apart what several layers make of the same parameters.
+        """
+        kept, key = self._call.prepared, (self._path, name, *(parameter is None for parameter in parameters))
+        if key not in kept:
+            kept[key] = make(*parameters)
+        found: T = kept[key]
+        return found
 
     def parameter(self, name: str, shape: Shape, initializer: str = "glorot_uniform") -> Value:
         """Return the parameter of this name and shape, which the named initializer fills at the start of training."""

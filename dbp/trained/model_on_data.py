@@ -32,8 +32,8 @@ from dbp.named_arrays import each, zeros_of
 from dbp.nn import (
     JointLoss,
     Loss,
-    Made,
     Model,
+    Prepared,
     Scope,
     call_with,
     initial_parameters,
@@ -116,7 +116,7 @@ class ModelOnData:
         self.model, self.data, self.dtype = model, data, dtype
         self.copies_inputs = not is_fixed(model)  # as a function of the user's may write to them
         self.standardized = standardized or {}
-        self.made: Made | None = None  # by the layers, of parameters alone
+        self.prepared: Prepared | None = None  # see for_a_pass()
         self.scalings = scalings_of(data, self.standardized)
         example, self._masks = zeros_of(data.input_shape, 2, dtype), example_masks(data)
         try:
@@ -190,9 +190,9 @@ class ModelOnData:
 
     def for_a_pass(self) -> ModelOnData:
         """Return this model for calls between which its parameters do not change, so that layers prepare them once."""
-        prepared = copy.copy(self)
-        prepared.made = {}
-        return prepared
+        model = copy.copy(self)
+        model.prepared = {}
+        return model
 
     def on(self, data: Dataset) -> ModelOnData:
         """Return this model on another data set of the same form: shape, types and meaning."""
@@ -238,7 +238,7 @@ class ModelOnData:
         Both are by name where targets have names.
         """
         call = call_with(self.parameters, self.running, mask=mask)
-        call.made = {} if self.made is None else self.made
+        call.prepared = {} if self.prepared is None else self.prepared
         scope = Scope(call)
         outputs = each(array_of, self._named(self.model(scope, inputs)))
         if mask is None:

@@ -13,7 +13,7 @@ from dbp.types import Array
 
 
 class ConstantConvolution:
-    """Weights and bias of a convolution, which must not change, and what a fast version makes of them first.
+    """Weights and bias of a convolution, which must not change; those that Winograd's method transforms, it does once.
 
     Args:
         w: weights (*size, channels / groups, outputs).
@@ -53,6 +53,16 @@ class ConstantConvolution:
         if added is not None and added.shape != shape:
             raise ShapeError(f"returns {shape[1:]} per example, but what is added to it has shape {added.shape[1:]}")
         fused = not pool or pools_at_once(x, self._w, window, groups, pool)
-        how = {"keep": False, "added": added, "transformed": lambda: self._transformed}
-        y, _ = convolution_forward(x, self._w, self._b, window, groups, relu_after, pool if fused else (), **how)
+        y, _ = convolution_forward(
+            x,
+            self._w,
+            self._b,
+            window,
+            groups,
+            relu_after,
+            pool if fused else (),
+            keep=False,
+            added=added,
+            transformed=lambda: self._transformed,
+        )
         return y if fused else array_of(max_pool(y, window=Window(pool, pool)))

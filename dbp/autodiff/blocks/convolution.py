@@ -34,11 +34,11 @@ def convolution_forward(
     groups: int,
     relu_after: bool,
     pool: Lengths,
-    **how: Any,
+    **options: Any,
 ) -> tuple[Array, Any]:
     """Return max_pool(relu(convolve(x, w) + b)), and what the backward pass needs.
 
-    The arguments are those of the block; `pool` is empty where pools_at_once() is False, and `how` are other options of
+    The arguments are those of the block; `pool` is empty where pools_at_once() is False. Further options are those of
     the fast convolutions.
     """
     check_kernel(x.shape[-1], w, window, groups)
@@ -46,7 +46,7 @@ def convolution_forward(
     if pool:
         Window(pool, pool).positions(positions)
     x, w = of_one_type(x, w)
-    return fast_convolution.forward(x, w, b, **_options(window, groups, relu_after, pool), **how)
+    return fast_convolution.forward(x, w, b, **_options(window, groups, relu_after, pool), **options)
 
 
 def _convolution_alone(x: Array, w: Array, b: Array | None, **options: Any) -> Array:

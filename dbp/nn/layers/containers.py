@@ -52,13 +52,13 @@ class Sequential:
 
     @property
     def can_add(self) -> bool:
-        """Return True if plus() is for these layers."""
+        """Return True if plus() can be called: the last layers are a convolution and its batch normalization."""
         return isinstance(self._steps[-1], FoldedSteps) and self._steps[-1].can_add
 
     def plus(self, scope: Scope, x: Array, added: Array, relu: bool) -> Array:
-        """Return the last layer's outputs plus an array of their shape, perhaps after ReLU, in a scope that folds x.
+        """Return the last layer's outputs plus an array of their shape, perhaps after ReLU.
 
-        The last convolution adds it while its outputs are in the cache.
+        The last convolution adds it while its outputs are in the cache. Weights can be prepared in the scope.
         """
         *first, last = self._steps
         assert isinstance(last, FoldedSteps)
@@ -138,7 +138,7 @@ class Residual:
         main, shortcut = self.paths
         x = only_input(x)
         beside = scope.inside("shortcut")
-        if self._adds_at_once and scope.folds(x):
+        if self._adds_at_once and scope.can_prepare(x):
             added = _through_shortcut(shortcut, beside, x) if shortcut else x
             return cast(Sequential, main).plus(scope, x, added, self.activation == "relu")
         y = main(scope, x)

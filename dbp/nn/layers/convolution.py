@@ -42,7 +42,7 @@ class Followers(NamedTuple):
 
     Args:
         pool: size and stride of a max pooling after it; 0 for none.
-        fold: makes a convolution of the weights and the bias that does the work of the layer after it; None for none.
+        fold: returns the convolution, given its weights and bias, with the layer after it folded in; None for none.
         relu: whether ReLU comes after a fold, and before the pooling.
         added: what is added after a fold, and before ReLU; None for nothing, as with a pooling.
     """
@@ -335,8 +335,8 @@ def _convolved(
     if followers.fold is not None:
         folded = followers.fold(w, b)
         return folded(x, window, layer.groups, followers.relu, pool, followers.added)
-    if scope.folds(x):
-        constant = scope.made_once(lambda: ConstantConvolution(w, b))
+    if scope.can_prepare(x):
+        constant = scope.prepared(ConstantConvolution, w, b)
         convolution = functools.partial(constant, x, window=window, groups=layer.groups)
     if layer.activation == "relu" and not scope.records_neurons:
         return convolution(relu_after=True, pool=pool)

@@ -56,8 +56,8 @@ class Dense:
         w = scope.parameter("weight", (x.shape[-1], self.units), self.initializer)
         b = scope.parameter("bias", (self.units,), "zeros") if self.bias else None
         block: Callable[..., Value] = functools.partial(dense_block, x, w, b)
-        if scope.folds(x):
-            block = functools.partial(scope.made_once(lambda: ConstantDense(w, b)), x)
+        if scope.can_prepare(x):
+            block = functools.partial(scope.prepared(ConstantDense, w, b), x)
         if self.activation in FUSED and not scope.records_neurons:
             return block(activation=self.activation)
         return scope.neurons(block(activation="linear"), activation(self.activation))

@@ -13,8 +13,6 @@ from dbp.nn.layers.steps import Step, errors_named
 from dbp.nn.scope import Scope
 from dbp.types import Array
 
-FOLDED = 2  # steps, without a pooling
-
 
 class FoldedSteps(NamedTuple):
     """A convolution, its batch normalization, with ReLU or without, and perhaps a max pooling: one step in evaluation.
@@ -22,62 +20,69 @@ class FoldedSteps(NamedTuple):
     Where anything but outputs is asked for, they are computed one after the other.
 
     Args:
-        steps: of the convolution, the normalization, and perhaps the pooling.
+        convolution: the step of the convolution.
+        normalization: that of the normalization, which ReLU is a part of.
+        pooling: that of the pooling; None without one.
     """
 
-    steps: tuple[Step, ...]
+    convolution: Step
+    normalization: Step
+    pooling: Step | None = None
 
     @property
     def layer(self) -> Any:
         """Return the first layer."""
-        return self.steps[0].layer
+        return self.convolution.layer
 
     @property
     def takes(self) -> tuple[str, ...]:
         """Return the names of what the convolution takes."""
-        return self.steps[0].takes
+        return self.convolution.takes
 
     @property
     def output(self) -> str:
         """Return the name of the last layer."""
-        return self.steps[-1].output
+        return (self.pooling or self.normalization).output
 
     def apply(self, scope: Scope, x: Value, mask: Any) -> tuple[Value, Any]:
         """Return the outputs of the last layer, and their mask, as Step.apply() does."""
-        if mask is None and scope.folds(x):
+        if mask is None and scope.can_prepare(x):
             return self.folded(scope, x), None
-        for step in self.steps:
-            x, mask = step.apply(scope, x, mask)
+        for step in (self.convolution, self.normalization, self.pooling):
+            if step is not None:
+                x, mask = step.apply(scope, x, mask)
         return x, mask
 
     @property
     def can_add(self) -> bool:
         """Return True if something can be added to the outputs at once: if neither ReLU nor a pooling is among them."""
-        return len(self.steps) == FOLDED and self.steps[1].after is None
+        return self.pooling is None and self.normalization.after is None
 
     def folded(self, scope: Scope, x: Array, added: Array | None = None, relu: bool = False) -> Array:
         """Return the outputs of the last layer by one convolution; with what is added, and ReLU then, if can_add.
 
         Args:
-            scope: of the list of layers, which folds x.
+            scope: of the list of layers, where weights can be prepared.
             x: what the convolution takes.
             added: an array of the outputs' shape; None for none.
             relu: whether ReLU comes after what is added.
         """
-        convolution, normalization, *pooling = self.steps
-        layers: list[Any] = [step.layer for step in self.steps]
-        names = [step.weights or step.name for step in self.steps]
-        inner, after = (scope.inside(name, None) for name in names[:2])
+        convolution, normalization, pooling = self
+        layer: Any = convolution.layer
+        normalized: Any = normalization.layer
+        max_pooling: Any = None if pooling is None else pooling.layer
+        outer, after = (scope.inside(step.weights or step.name, None) for step in (convolution, normalization))
 
         def fold(w: Array, b: Array | None) -> ConstantConvolution:
-            found: ConstantConvolution = inner.made_once(
-                lambda: ConstantConvolution(*layers[1].folded(after, w, b)), names[1]
-            )
-            return found
+            return ConstantConvolution(*normalized.folded(after, w, b))
 
-        followers = Followers(layers[2].tiles if pooling else 0, fold, relu or normalization.after is not None, added)
-        with errors_named(convolution.name, pooling[0].name if pooling else ""):
-            y: Array = layers[0].followed(inner, x, followers)
+        def prepared(w: Array, b: Array | None) -> ConstantConvolution:
+            return outer.prepared(fold, w, b, name=normalization.weights or normalization.name)
+
+        pool = 0 if max_pooling is None else max_pooling.tiles
+        followers = Followers(pool, prepared, relu or normalization.after is not None, added)
+        with errors_named(convolution.name, "" if pooling is None else pooling.name):
+            y: Array = layer.followed(outer, x, followers)
         return y
 
 
@@ -92,9 +97,9 @@ def with_folded(steps: Sequence[Step], apart: Collection[str] = ()) -> tuple[Ste
     for step in steps:
         before = found[-1] if found and step.follows and found[-1].output not in apart else None
         if isinstance(before, Step) and _is_linear(before) and isinstance(step.layer, BatchNorm):
-            found[-1] = FoldedSteps((before, step))
-        elif isinstance(before, FoldedSteps) and len(before.steps) == FOLDED and _is_pooling(step, before.layer):
-            found[-1] = FoldedSteps((*before.steps, step))
+            found[-1] = FoldedSteps(before, step)
+        elif isinstance(before, FoldedSteps) and before.pooling is None and _is_pooling(step, before.layer):
+            found[-1] = before._replace(pooling=step)
         else:
             found.append(step)
     return tuple(found)

@@ -205,10 +205,27 @@ def test_calls_with_the_same_parameters_prepare_them_once(monkeypatch):
     assert len(folds) == 2
     assert len(transforms) == 3
     for call in shared:
-        call.made = shared[0].made
+        call.prepared = shared[0].prepared
         np.testing.assert_array_equal(model(nn.Scope(call), x), expected)
     assert len(folds) == 4
     assert len(transforms) == 6
+
+
+@pytest.mark.parametrize(
+    ("layers", "shape"),
+    [
+        ([nn.Dense(5), nn.Dense(5, bias=False)], (4, 5)),
+        ([nn.Conv2d(5, 1), nn.Conv2d(5, 1, bias=False)], (1, 1, 4, 5)),
+    ],
+    ids=["dense", "conv2d"],
+)
+@pytest.mark.parametrize("step", [1, -1])
+def test_layers_that_share_weights_but_not_the_bias_do_not_share_what_is_prepared(layers, shape, step):
+    rng = np.random.default_rng(0)
+    parameters = {"weight": rng.normal(size=shape), "bias": rng.normal(size=5)}
+    x, call = rng.normal(size=(3, 2, 2, 4)), call_with(parameters)
+    found = sum(layer(nn.Scope(call), x) for layer in layers[::step])
+    np.testing.assert_allclose(found, 2 * x @ parameters["weight"].reshape(4, 5) + parameters["bias"], rtol=1e-12)
 
 
 def test_a_pass_over_a_data_set_folds_once(monkeypatch):
