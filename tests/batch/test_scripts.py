@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import socket
-import subprocess
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
@@ -23,6 +22,7 @@ from dbp.errors import UserError
 from tests.batch.queues import directives, run_script
 from tests.batch.submitting import RANKS, kills_rank_0, queue_of, submit
 from tests.jobs import ROOT, digest, launcher, run
+from tests.processes import output_of
 
 # --- scripts --------------------------------------------------------------------------------------------
 
@@ -104,9 +104,8 @@ def test_scripts_ask_for_huge_pages_unless_the_user_has_set_the_variable(name):
     text = render(EXAMPLE, SCHEDULERS[name], Site("s", "r", "l", "Open MPI"))
     (export,) = [line for line in text.splitlines() if "export GLIBC_TUNABLES" in line]
     for value, expected in (("", "glibc.malloc.hugetlb=1"), ("glibc.malloc.hugetlb=0", "glibc.malloc.hugetlb=0")):
-        shell = ["bash", "-c", f"{export}\nprintenv GLIBC_TUNABLES"]
-        environment = os.environ | {"GLIBC_TUNABLES": value}
-        assert subprocess.run(shell, env=environment, capture_output=True, text=True).stdout.strip() == expected
+        shell = ("bash", "-c", f"{export}\nprintenv GLIBC_TUNABLES")
+        assert output_of(*shell, timeout=20, env={"GLIBC_TUNABLES": value}).strip() == expected
     words = text.replace("\\\n", " ").split()
     assert ("-x", "GLIBC_TUNABLES") in pairwise(words) if name not in ("flux", "kubernetes") else "-x" not in words
 
