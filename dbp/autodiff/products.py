@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dbp.autodiff.scratch import buffer
+from dbp.autodiff.scratch import buffer, ones
 from dbp.blas import SMALL_PRODUCT, prefers_small_products
 from dbp.types import Array
 
@@ -100,6 +100,15 @@ def matmul(
     else:
         np.matmul(a, b, out=out)
     return out
+
+
+def column_sum(matrix: Array, out: Array | None = None) -> Array:
+    """Return the sum of the rows as a product with ones, which takes BLAS half of NumPy's time or less.
+
+    BLAS adds some rows to each other first, so that rows of zeros change the bits by where they are. Where positions
+    may be filled with them, np.add.reduce() adds row after row.
+    """
+    return ones(len(matrix), matrix.dtype).dot(matrix, out)
 
 
 def is_fast_stack(rows: int, inner: int, columns: int) -> bool:

@@ -17,6 +17,7 @@ from dbp.types import Array
 _CACHE_LINE = 64  # bytes
 _kept = threading.local()
 _zeros: dict[np.dtype[Any], Array] = {}
+_ones: dict[np.dtype[Any], Array] = {}
 
 
 def buffer(name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
@@ -32,8 +33,18 @@ def buffer(name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
 
 def zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Return zeros to compare a piece with, for which NumPy is three times slower with a scalar; not to be written."""
-    size, found = math.prod(shape), _zeros.get(dtype)
-    if found is None or found.size < size:
-        found = _zeros[dtype] = np.zeros(size, dtype)
+    return _constants(_zeros, math.prod(shape), dtype, 0).reshape(shape)
+
+
+def ones(count: int, dtype: np.dtype[Any]) -> Array:
+    """Return so many ones, not to be written."""
+    return _constants(_ones, count, dtype, 1)
+
+
+def _constants(kept: dict[np.dtype[Any], Array], count: int, dtype: np.dtype[Any], value: int) -> Array:
+    """Return so many times a value, a part of the longest array of it that was asked for."""
+    found = kept.get(dtype)
+    if found is None or found.size < count:
+        found = kept[dtype] = np.full(count, value, dtype)
         found.flags.writeable = False
-    return found[:size].reshape(shape)
+    return found[:count]

@@ -8,6 +8,7 @@ from dbp.autodiff.products import (
     COLUMNS_BY_ROWS,
     ROWS_BY_COLUMNS,
     ROWS_BY_ROWS,
+    column_sum,
     is_fast_stack,
     matmul,
     matmul_of_stacks,
@@ -129,3 +130,30 @@ def test_what_is_not_finite_goes_through(shape):
     assert np.isnan(found[5]).all()  # 0 * nan is nan
     assert not np.isfinite(found[:, 11]).all()
     assert np.isfinite(np.delete(np.delete(found, 5, 0), 11, 1)).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (9, 1), (64, 3), (300, 70), (0, 4), (4, 0)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_sum_of_rows_is_exact_for_whole_numbers_in_any_layout(shape, dtype):
+    wide = RNG.integers(-9, 9, (shape[0], shape[1] + 2)).astype(dtype)
+    matrix = wide[:, 1:-1]
+    expected = matrix.astype(np.int64).sum(axis=0)
+    for same in (matrix, matrix.copy(), np.asfortranarray(matrix), matrix[::-1]):
+        out = np.full(shape[1], 7, dtype)
+        found = column_sum(same)
+        assert found.dtype == dtype
+        assert np.array_equal(found, expected)
+        assert column_sum(same, out) is out
+        assert np.array_equal(out, expected)
+
+
+def test_a_sum_of_rows_that_is_not_finite_stays_so_in_its_column_alone():
+    matrix = np.ones((40, 6), np.float32)
+    matrix[3, 0], matrix[5, 1], matrix[7, 2], matrix[[8, 9], 3] = np.nan, np.inf, -np.inf, [np.inf, -np.inf]
+    with np.errstate(invalid="ignore"):
+        found = column_sum(matrix)
+    assert np.array_equal(found, np.float32([np.nan, np.inf, -np.inf, np.nan, 40, 40]), equal_nan=True)
+
+
+def test_ones_are_kept_for_longer_and_shorter_sums():
+    assert [column_sum(np.ones((rows, 2), np.float32))[0] for rows in (3, 500, 7)] == [3, 500, 7]

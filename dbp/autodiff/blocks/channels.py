@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dbp.autodiff.pieces import row_pieces
+from dbp.autodiff.products import column_sum
 from dbp.types import Array
 
 LONG = 2048  # elements of a long row, at most, unless there are as many channels
@@ -64,7 +65,7 @@ class ChannelSums:
 
     def add(self, piece: Array) -> None:
         """Add the long rows of a piece."""
-        self._sums += np.add.reduce(piece, axis=0, out=self._part)
+        self._sums += column_sum(piece, self._part)
 
     def total(self, channels: int) -> Array:
         """Return the sum of each channel, in float64."""

@@ -14,6 +14,7 @@ from dbp.autodiff.primitives import Window, convolve_transposed
 from dbp.autodiff.primitives.convolution import check_transposed
 from dbp.autodiff.primitives.shapes import of_one_type
 from dbp.autodiff.primitives.windows import Lengths
+from dbp.autodiff.products import column_sum
 from dbp.autodiff.tensor import OutputSlot, Value
 from dbp.types import Array
 
@@ -55,7 +56,7 @@ def _transposed_backward(
     x, w = x.astype(g.dtype, copy=False), w.astype(g.dtype, copy=False)
     by_x = fast_convolution.forward(g, w, None, **options)[0] if wanted[0] else None
     by_w = fast_convolution.backward(x, x, [], g, w, **options, **which)[1] if wanted[1] else None
-    by_b = np.ones(g.size // g.shape[-1], g.dtype) @ g.reshape(-1, g.shape[-1]) if wanted[2] else None
+    by_b = column_sum(g.reshape(-1, g.shape[-1])) if wanted[2] else None
     return by_x, by_w, by_b
 
 

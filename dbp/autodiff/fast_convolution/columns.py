@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from dbp.autodiff.fast_convolution.epilogue import Activation, drop_cut_off, masked, maximum, scatter_to_maxima, windows
 from dbp.autodiff.pieces import row_pieces
-from dbp.autodiff.products import is_fast_stack, matmul
+from dbp.autodiff.products import column_sum, is_fast_stack, matmul
 from dbp.autodiff.scratch import buffer
 from dbp.types import Array
 
@@ -283,7 +283,7 @@ def backward(
             if weights:
                 dw += matmul(columns.matrix(images, rows).T, band, out=part)
             if bias:
-                db += np.ones(len(band), x.dtype) @ band
+                db += column_sum(band)
         if dx is not None and (relu or pool):
             columns.back(before, w, dx[images])
     if dx is not None and not (relu or pool):

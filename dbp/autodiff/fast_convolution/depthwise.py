@@ -19,6 +19,7 @@ from numpy.lib.stride_tricks import as_strided
 from dbp.autodiff.fast_convolution.epilogue import Activation, masked
 from dbp.autodiff.fast_convolution.padding import overlap
 from dbp.autodiff.pieces import row_pieces
+from dbp.autodiff.products import column_sum
 from dbp.autodiff.scratch import buffer
 from dbp.types import Array
 
@@ -248,7 +249,7 @@ def backward(
         if dw is not None:
             dw += _weights_gradient(x[some], before, geometry).reshape(w.shape)
         if db is not None:
-            db += np.ones(before.size // channels, before.dtype) @ before.reshape(-1, channels)
+            db += column_sum(before.reshape(-1, channels))
     return dx, dw, db
 
 

@@ -20,6 +20,7 @@ from dbp.autodiff.fast_convolution.epilogue import Activation, drop_cut_off, mas
 from dbp.autodiff.fast_convolution.filtering import OUT, Filtering, filters
 from dbp.autodiff.fast_convolution.padding import overlap
 from dbp.autodiff.pieces import row_pieces
+from dbp.autodiff.products import column_sum
 from dbp.autodiff.scratch import buffer
 from dbp.types import Array
 
@@ -223,7 +224,7 @@ def backward(
     for group in layout.groups(x, outputs):
         before = _cotangent(g[group], y[group], saved[0][group] if pool else None, layout, relu, pool)
         if bias:
-            db += np.ones(len(before), x.dtype) @ before
+            db += column_sum(before)
         cotangents = filtering.cotangents(before)
         if weights:
             inputs = filtering.inputs(layout.padded(x[group]))

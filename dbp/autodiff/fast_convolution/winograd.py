@@ -27,6 +27,7 @@ from dbp.autodiff.fast_convolution.winograd_outputs import (
     Outputs,
 )
 from dbp.autodiff.fast_convolution.winograd_tiles import IN, Grid, TransformedTiles, transforms
+from dbp.autodiff.products import column_sum
 from dbp.autodiff.scratch import buffer
 from dbp.blas import SMALL_PRODUCT, prefers_small_products
 from dbp.types import Array
@@ -126,7 +127,7 @@ def backward(
     for images, rows in grid.rounds():
         pixels = outputs.load_round(g, images, rows)
         if bias:
-            db += np.ones(len(pixels), dtype) @ pixels
+            db += column_sum(pixels)
         if weights:
             inputs.load(x[images], rows)
         if image is not None:
