@@ -40,6 +40,7 @@ class Form(NamedTuple):
         most_rows: of a small product.
         least_rows: likewise.
         least_inner: the least length of the sums, likewise.
+        least_inner_at_once: the same where a small product has all rows, so that no column is read twice.
     """
 
     columns: int
@@ -48,17 +49,25 @@ class Form(NamedTuple):
     most_rows: int
     least_rows: int
     least_inner: int
+    least_inner_at_once: int
 
     def size(self, rows: int, inner: int, columns: int) -> tuple[int, int] | None:
         """Return rows and columns of each small product for a large one of these sizes; None if there are none."""
         wide = columns if columns <= self.uncut else self.columns
         high = min(rows, _rows_that_fit(self.most_rows, self.least_rows, inner * wide))
-        return (high, wide) if high and columns >= self.least_columns and inner >= self.least_inner else None
+        least = self.least_inner_at_once if high == rows else self.least_inner
+        return (high, wide) if high and columns >= self.least_columns and inner >= least else None
 
 
-ROWS_BY_ROWS = Form(columns=64, uncut=127, least_columns=4, most_rows=128, least_rows=8, least_inner=16)
-COLUMNS_BY_ROWS = Form(columns=32, uncut=63, least_columns=32, most_rows=128, least_rows=16, least_inner=16)
-ROWS_BY_COLUMNS = Form(columns=8, uncut=8, least_columns=8, most_rows=128, least_rows=16, least_inner=256)
+ROWS_BY_ROWS = Form(
+    columns=64, uncut=127, least_columns=4, most_rows=128, least_rows=8, least_inner=16, least_inner_at_once=16
+)
+COLUMNS_BY_ROWS = Form(
+    columns=32, uncut=63, least_columns=32, most_rows=128, least_rows=16, least_inner=16, least_inner_at_once=16
+)
+ROWS_BY_COLUMNS = Form(
+    columns=8, uncut=8, least_columns=8, most_rows=128, least_rows=16, least_inner=192, least_inner_at_once=64
+)
 LEAST_SUM, MOST_SUM = 128, 512  # terms of the sums in each small product where the sums are cut
 STACKED_ROWS, LEAST_STACKED_ROWS = 128, 32  # of each small product in matmul_of_stacks(), at most and at least
 

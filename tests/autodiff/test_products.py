@@ -157,3 +157,13 @@ def test_a_sum_of_rows_that_is_not_finite_stays_so_in_its_column_alone():
 
 def test_ones_are_kept_for_longer_and_shorter_sums():
     assert [column_sum(np.ones((rows, 2), np.float32))[0] for rows in (3, 500, 7)] == [3, 500, 7]
+
+
+def test_shorter_sums_are_cut_where_a_small_product_has_all_rows():
+    assert ROWS_BY_COLUMNS.size(64, 128, 9216) == (64, 8)
+    assert ROWS_BY_COLUMNS.size(128, 64, 512) == (128, 8)
+    assert ROWS_BY_COLUMNS.size(64, 63, 9216) is None
+    assert ROWS_BY_COLUMNS.size(256, 191, 1024) is None
+    assert ROWS_BY_COLUMNS.size(256, 192, 1024) == (128, 8)
+    assert ROWS_BY_ROWS.size(32, 16, 512) == (32, 64)
+    assert ROWS_BY_ROWS.size(32, 15, 512) is None
