@@ -38,7 +38,7 @@ class Geometry(NamedTuple):
         taps: number of taps.
         stride: steps between positions.
         dilation: distances between taps.
-        before: zeros in front of the first place; negative if so many places are left out.
+        before: zeros in front of the first pixel; negative if so many pixels are left out.
         positions: number of positions.
     """
 
@@ -49,27 +49,27 @@ class Geometry(NamedTuple):
     positions: Lengths
 
     def residues(self, lengths: Lengths) -> Iterator[tuple[Index, Index, Geometry]]:
-        """Yield the parts of the adjoint: convolutions of cotangents with stride 1, as many as a stride has places.
+        """Yield the parts of the adjoint: convolutions of cotangents with stride 1, as many as a stride has pixels.
 
-        Places of the padded images whose numbers are equal modulo the stride are under the same taps: every so many.
+        Pixels of the padded images whose numbers are equal modulo the stride are under the same taps.
 
         Args:
             lengths: of the images.
 
         Yields:
-            The places of the images, the taps in the order of the flipped kernel, and the geometry of the convolution.
+            The pixels of the images, the taps in the order of the flipped kernel, and the geometry of the convolution.
         """
         for parts in itertools.product(*map(_residues_of_axis, *self[:4], lengths)):
-            places, taps, *numbers = zip(*parts, strict=True)
-            yield places, taps, Geometry(*numbers)
+            pixels, taps, *numbers = zip(*parts, strict=True)
+            yield pixels, taps, Geometry(*numbers)
 
 
 def _residues_of_axis(
     taps: int, stride: int, dilation: int, before: int, length: int
 ) -> list[tuple[slice, slice, int, int, int, int, int]]:
-    """Return the places, the taps, and the numbers of Geometry, for each residue along one axis."""
+    """Return the pixels, the taps, and the numbers of Geometry, for each residue along one axis."""
     step = math.gcd(stride, dilation)
-    every, apart = stride // step, dilation // step  # of the taps under such places; their distance in positions
+    every, apart = stride // step, dilation // step  # of the taps under such pixels; their distance in positions
     found = []
     for start in range(min(stride, length)):
         residue = (start + before) % stride
@@ -78,8 +78,8 @@ def _residues_of_axis(
         last = first + (count - 1) * every
         ahead = (last * dilation - residue) // stride - (start + before) // stride
         flipped = slice(last, first - 1 if first else None, -every)
-        places = slice(start, length, stride)
-        found.append((places, flipped, count, 1, apart, ahead, len(range(start, length, stride))))
+        pixels = slice(start, length, stride)
+        found.append((pixels, flipped, count, 1, apart, ahead, len(range(start, length, stride))))
     return found
 
 
@@ -256,8 +256,8 @@ def backward(
 def _pull_back(before: Array, w: Array, geometry: Geometry, dx: Array) -> None:
     """Write the cotangent of some images to `dx`, from that of their convolution."""
     multiplier = w.shape[-1] // max(1, dx.shape[-1])
-    for places, taps, part in geometry.residues(dx.shape[1:-1]):
-        target = dx[(slice(None), *places)]
+    for pixels, taps, part in geometry.residues(dx.shape[1:-1]):
+        target = dx[(slice(None), *pixels)]
         if 0 in part.taps:
             target[...] = 0
         else:

@@ -45,7 +45,7 @@ def transformed_weights(w: Array) -> Array:
 @functools.cache
 def _of_kernels() -> Array:
     """Return the transform of a kernel along both axes at once (36, 9)."""
-    g = transforms()[1]
+    g = transforms().kernel
     return np.kron(g, g)
 
 
@@ -100,7 +100,7 @@ def forward(
 
 def _inputs(grid: Grid, x: Array) -> TransformedTiles:
     """Return the transformed tiles of the inputs, to be loaded."""
-    return TransformedTiles("input", transforms()[2].astype(x.dtype), grid, grid.top, grid.left)
+    return TransformedTiles("input", transforms().inputs.astype(x.dtype), grid, grid.top, grid.left)
 
 
 def backward(

@@ -1,6 +1,8 @@
 """Images from the products of Winograd's method, and back: outputs, their maxima, and the cotangents of both sides.
 
-Each has its rounds begun, then gets the products of one frequency of the height after the other, and ends the round.
+Of each round of tiles, begin() lays out the memory, add() takes the products of one frequency of the height after the
+other, transformed along the width at once, and end() transforms along the height and writes the images. Cotangents of
+outputs are the way back: load_round() transforms along the height, and each frequency is then read by its number.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ HALF = OUT // POOL  # such windows along a tile
 
 
 class Outputs:
-    """The outputs: of one frequency of the height along the width, then of a round along the height.
+    """The outputs of a convolution.
 
     Args:
         y: the outputs of all images, to be written.
@@ -30,7 +32,7 @@ class Outputs:
     """
 
     def __init__(self, y: Array, grid: Grid, added: Array | None) -> None:
-        self.y, self.grid, self.added, self.a = y, grid, added, transforms()[0].astype(y.dtype)
+        self.y, self.grid, self.added, self.a = y, grid, added, transforms().outputs.astype(y.dtype)
         self.part = slice(0, 0), slice(0, 0)
         self.shape = grid.shape(*self.part)
         self.out: Array = np.empty(0)
@@ -61,7 +63,9 @@ class Outputs:
 
 
 class Maxima:
-    """The largest of every 2 x 2 outputs. Up to them tiles stay apart, so that windows are planes of long rows.
+    """The largest of every 2 x 2 outputs.
+
+    Tiles stay apart until then, so that the pixels with one position in a window are planes of long rows.
 
     Args:
         y: the maxima of all images, to be written.
@@ -70,7 +74,7 @@ class Maxima:
     """
 
     def __init__(self, y: Array, grid: Grid, saved: list[Array] | None) -> None:
-        self.y, self.grid, self.a, self.saved = y, grid, transforms()[0].astype(y.dtype), saved
+        self.y, self.grid, self.a, self.saved = y, grid, transforms().outputs.astype(y.dtype), saved
         self.images = self.rows = slice(0, 0)
         self.shape = grid.shape(self.images, self.rows)
         self.half: Array = np.empty(0)
@@ -160,19 +164,19 @@ class CotangentsOfMaxima:
 
 def _spread(dtype: np.dtype[Any]) -> Array:
     """Return the transform of the outputs' cotangents along one axis (6, 4)."""
-    return np.ascontiguousarray(transforms()[0].T.astype(dtype))
+    return np.ascontiguousarray(transforms().outputs.T.astype(dtype))
 
 
 class InputCotangent:
-    """The cotangent of the input: of one frequency of the height along the width, then of a round along the height.
+    """The cotangent of the input.
 
-    Tiles overlap by two pixels: the first ones of a tile come from its own frequencies and from those of the tile
-    before, and one product with both adds them up.
+    Tiles overlap by two pixels: the first two of a tile are sums over its own frequencies and those of the tile before,
+    which one product with both computes.
     """
 
     def __init__(self, grid: Grid, x: Array) -> None:
         self.grid, self.dx = grid, np.empty(x.shape, x.dtype)
-        back = transforms()[2].T.astype(x.dtype)
+        back = transforms().inputs.T.astype(x.dtype)
         self.own, self.beyond = back[:OUT], back[OUT:]  # the pixels up to the next tile, and those after them
         self.both = np.concatenate([np.pad(self.beyond, ((0, 2 * OUT - IN), (0, 0))), self.own], 1)
         self.images = self.rows = slice(0, 0)

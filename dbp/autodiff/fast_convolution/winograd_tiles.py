@@ -9,10 +9,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from dbp.autodiff.fast_convolution.padding import overlap
 from dbp.autodiff.scratch import buffer
 from dbp.types import Array
 
@@ -23,12 +25,23 @@ ROUND = 24576  # inputs and outputs of one frequency in a round: enough for fast
 MOST_TILES = 192  # of a round, with so many channels that these are more numbers
 
 
-@functools.cache
-def transforms(at: tuple[float, ...] = POINTS) -> tuple[Array, Array, Array]:
-    """Return A^T, G and B^T in float64, by Toom and Cook: evaluate, multiply, interpolate.
+class Transforms(NamedTuple):
+    """The matrices of Winograd's method along one axis, for n points besides infinity, and three taps.
 
-    For n points, besides infinity, and three taps they are (n - 1, n + 1), (n + 1, 3) and (n + 1, n + 1).
+    Args:
+        outputs: A^T (n - 1, n + 1), from frequencies to outputs.
+        kernel: G (n + 1, 3), from taps to frequencies.
+        inputs: B^T (n + 1, n + 1), from inputs to frequencies.
     """
+
+    outputs: Array
+    kernel: Array
+    inputs: Array
+
+
+@functools.cache
+def transforms(at: tuple[float, ...] = POINTS) -> Transforms:
+    """Return the matrices in float64, by Toom and Cook: evaluate, multiply, interpolate."""
     points, n = np.array(at), len(at)
     others = [np.delete(points, i) for i in range(n)]
     a, g, b = np.zeros((n - 1, n + 1)), np.zeros((n + 1, 3)), np.zeros((n + 1, n + 1))
@@ -36,7 +49,7 @@ def transforms(at: tuple[float, ...] = POINTS) -> tuple[Array, Array, Array]:
     g[:n], g[-1, -1] = points[:, None] ** np.arange(3), 1
     g[:n] /= [[np.prod(points[i] - others[i])] for i in range(n)]
     b[:n, :n], b[-1] = [np.poly(other)[::-1] for other in others], np.poly(points)[::-1]
-    return a, g, b
+    return Transforms(a, g, b)
 
 
 @dataclass(frozen=True)
@@ -117,8 +130,8 @@ class TransformedTiles:
             bands = as_strided(pixels, shape, strides, writeable=False)
             np.matmul(self.matrix, bands, out=target[:, inside.start - rows.start : inside.stop - rows.start])
         for row in (*range(rows.start, inside.start), *range(inside.stop, rows.stop)):
-            there, taps = _clipped(OUT * row - self.top, size, height)
-            np.matmul(self.matrix[:, taps], x[:, there], out=target[:, row - rows.start])
+            pixels_of_tile, on_image = overlap(size, 1, OUT * row - self.top, height)
+            np.matmul(self.matrix[:, pixels_of_tile], x[:, on_image], out=target[:, row - rows.start])
 
     def _allocate(self, x: Array, rows: int) -> None:
         """Lay out scratch memory for a round of this size, if the last one was of another."""
@@ -150,10 +163,3 @@ def _inside(tiles: slice, before: int, length: int, size: int) -> slice:
     """Return which of the tiles of a size lie wholly on an axis of a length, with so many zeros before it."""
     first = min(max(tiles.start, -(-before // OUT)), tiles.stop)
     return slice(first, max(first, min(tiles.stop, (length + before - size) // OUT + 1)))
-
-
-def _clipped(start: int, size: int, length: int) -> tuple[slice, slice]:
-    """Return the pixels of a tile that are on an axis of a length, and which of the tile's they are."""
-    first = min(max(start, 0), length)
-    last = min(max(start + size, first), length)
-    return slice(first, last), slice(first - start, last - start)
