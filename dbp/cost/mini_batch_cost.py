@@ -18,7 +18,7 @@ from dbp.cost.curvature import Curvature
 from dbp.cost.mini_batch import ExampleSums
 from dbp.cost.objective import Objective
 from dbp.cost.objective_curvature import curvature_of, loss_curvature
-from dbp.cost.planned_passes import Form, cotangent_of
+from dbp.cost.planned_passes import PassForm, cotangent_of
 from dbp.named_arrays import each
 from dbp.nn import RandomKey, moment_sums
 from dbp.parallel import Arena, Arriving, Stage, SumBuffer, passes
@@ -165,10 +165,11 @@ class MiniBatchCost:
         objective = self.objective
         on_ready = objective.gradients.on_ready(objective.layout.dense) if last else None
         form = objective.planned.form(weights, shard) if on_ready is None else None
-        if form is None or form.planned is None or not form.is_trusted:
+        planned = None if form is None else form.trusted
+        if planned is None:
             self._record_gradient(weights, shard, sums, on_ready, form)
             return
-        planned, clock = form.planned, objective.arena.comm.clock
+        clock = objective.arena.comm.clock
         clock.enter(Stage.FORWARD)
         planned.forward(shard, self.draw(shard))  # 2 forward, 3 loss
         sums.scalars[: objective.scalars] = objective.sums(planned.losses, planned.outputs, shard)  # still in the cache
@@ -178,7 +179,7 @@ class MiniBatchCost:
             sums.scalars[objective.scalars :] = np.concatenate(moment_sums(objective.running, planned.observed))
 
     def _record_gradient(
-        self, weights: Array, shard: Shard, sums: SumBuffer, on_ready: OnReady | None, form: Form | None
+        self, weights: Array, shard: Shard, sums: SumBuffer, on_ready: OnReady | None, form: PassForm | None
     ) -> None:
         """Do what _write_gradient() does by a graph, from which a pass of this form may be planned."""
         objective = self.objective

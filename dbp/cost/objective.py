@@ -103,7 +103,7 @@ class Objective:
         moment_sums = sum(moments.width for moments in self.running.values())
         self.arena = arena or Arena(comm, layout, dtype, share=False)
         self.allreduce = ShardAllreduce(comm, shards) if any(m.over_shards for m in self.running.values()) else None
-        self._summed = self.scalars + moment_sums, messages, kept
+        self._gradient_options = self.scalars + moment_sums, messages, kept
         self.row_gradients: RowGradients | None = None
         if layout.tables:
             from dbp.cost.row_gradients import RowGradients
@@ -122,7 +122,7 @@ class Objective:
     @cached_property
     def gradients(self) -> GradientSum:
         """Return the sum of gradients over all shards; made at its first use, as evaluation has none; collective."""
-        return GradientSum(self.arena.dense, self.shards, *self._summed)
+        return GradientSum(self.arena.dense, self.shards, *self._gradient_options)
 
     @property
     def full_batch(self) -> bool:
@@ -334,6 +334,6 @@ class Objective:
             made.free()
         if self.row_gradients is not None:
             self.row_gradients.free()
-        if "gradients" in vars(self):
+        if "gradients" in vars(self):  # they are made at their first use
             self.gradients.free()
         self.arena.free()

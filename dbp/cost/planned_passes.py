@@ -135,16 +135,16 @@ def _is_plannable(call: Call) -> bool:
 
 
 @dataclasses.dataclass(eq=False)
-class Form:
-    """What a plan is made for, and the plan.
+class PassForm:
+    """A form that passes have in common, by their weights and the shapes of their arrays, and its plan.
 
     Args:
         weights: the flat weights that are read.
         key: the shapes and types of a shard's arrays.
         is_known: whether an ordinary pass has had this form, so that the next one may be planned.
-        planned: the pass, as soon as it is planned.
-        is_trusted: whether it has passed its trial.
-        is_refused: whether there is no plan for it.
+        planned: the plan, once it is made; on trial until it is trusted.
+        is_trusted: whether the plan has passed its trial.
+        is_refused: whether there can be no plan.
     """
 
     weights: Array
@@ -153,6 +153,11 @@ class Form:
     planned: PlannedPass | None = None
     is_trusted: bool = False
     is_refused: bool = False
+
+    @property
+    def trusted(self) -> PlannedPass | None:
+        """Return the plan that has passed its trial; None if there is none."""
+        return self.planned if self.is_trusted else None
 
     @property
     def is_due(self) -> bool:
@@ -175,10 +180,10 @@ class PlannedPasses:
 
     def __init__(self, are_possible: bool, constants: Sequence[Array] = ()):
         self.are_possible, self._constants = are_possible, constants
-        self._forms: list[Form] = []  # the one that was used last comes first
+        self._forms: list[PassForm] = []  # the one that was used last comes first
 
-    def form(self, weights: Array, shard: Shard) -> Form | None:
-        """Return the form of the pass of a shard, a new one if there was none like it; None if it has no plan."""
+    def form(self, weights: Array, shard: Shard) -> PassForm | None:
+        """Return the form of the pass of a shard, a new one if there was none like it; None if it can have no plan."""
         key = key_of(shard) if self.are_possible else None
         if key is None:
             return None
@@ -187,13 +192,13 @@ class PlannedPasses:
                 if number:
                     self._forms.insert(0, self._forms.pop(number))
                 return form
-        self._forms.insert(0, Form(weights, key))
+        self._forms.insert(0, PassForm(weights, key))
         del self._forms[MOST_PASSES:]
         return self._forms[0]
 
     def learn(
         self,
-        form: Form,
+        form: PassForm,
         shard: Shard,
         call: Call,
         losses: Any,
