@@ -18,15 +18,15 @@ def custom_code(value: Any) -> str | None:
     return next((code for item in inner if (code := custom_code(item)) is not None), None)
 
 
-def take_own_metrics(table: Table) -> list[str]:
-    """Take the metrics out of a table that are code of the user, which no config can name; return their names."""
+def take_custom_metrics(table: Table) -> list[str]:
+    """Take the metrics that are custom objects out of a table; return their names."""
     metrics = table.get("metrics", [])
     if isinstance(metrics, Mapping):
         tables: dict[str, Table] = {name: {"metrics": of_target} for name, of_target in metrics.items()}
-        names = [one for of_target in tables.values() for one in take_own_metrics(of_target)]
+        names = [one for of_target in tables.values() for one in take_custom_metrics(of_target)]
         table["metrics"] = {name: of_target["metrics"] for name, of_target in tables.items()}
         return names
-    own = {str(code): metric for metric in metrics if (code := custom_code(metric)) is not None}
-    if own:
-        table["metrics"] = [metric for metric in metrics if metric not in own.values()]
-    return [*own]
+    custom = {str(code): metric for metric in metrics if (code := custom_code(metric)) is not None}
+    if custom:
+        table["metrics"] = [metric for metric in metrics if metric not in custom.values()]
+    return [*custom]

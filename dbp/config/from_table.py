@@ -75,7 +75,7 @@ def settings_from(table: Mapping[str, Any], code: Path | None = None) -> Setting
                 "metrics": _metrics,
                 **{name: partial(_section, section) for name, section in SECTIONS.items()},
                 # Numbers, words or tables, which Settings checks.
-                **dict.fromkeys(("threads", "batch_size", "weights", "frozen"), lambda value, key: value),
+                **dict.fromkeys(("threads", "batch_size", "weights", "frozen"), _as_given),
             },
         ),
     )
@@ -105,13 +105,15 @@ def _metrics(value: Any, key: str) -> Any:
 
 
 def _section(cls: type[Any], value: Any, key: str) -> Any:
-    sources = dict.fromkeys((*PARTS, *NAMES[:-1], "standardize"), lambda given, _: given)  # which Data checks
-    if cls is not Data:
-        sources = {}
-    for name in ("scale", "shift"):  # tables by name too
-        if isinstance(value, Mapping) and isinstance(value.get(name), Mapping):
-            sources[name] = lambda given, _: given
-    return _record(cls, value, key, sources)
+    """Return a section of the settings; what Data checks itself is given to it as it is."""
+    unread = {*PARTS, *NAMES[:-1], "standardize"} if cls is Data else set()
+    if isinstance(value, Mapping):
+        unread |= {name for name in ("scale", "shift") if isinstance(value.get(name), Mapping)}  # by input or target
+    return _record(cls, value, key, dict.fromkeys(unread, _as_given))
+
+
+def _as_given(value: Any, _key: str) -> Any:
+    return value
 
 
 def model_from(table: Mapping[str, Any], code: Path | None = None) -> Layer:

@@ -1,4 +1,4 @@
-"""Tables as TOML, and by the full names of their keys, by which two tables are compared."""
+"""Tables as TOML."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ def to_toml(table: Mapping[str, Any]) -> str:
         if isinstance(section, Mapping):
             lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in section.items())]
     return "\n".join(lines) + "\n"
+
+
+def inline_toml(value: Any) -> str:
+    """Return a value as TOML on one line."""
+    return _toml(value, inner=True)
 
 
 def _toml(value: Any, inner: bool = False) -> str:
@@ -37,29 +42,3 @@ def _key(name: str) -> str:
 def _text(text: str) -> str:
     """Return a text in quotes: JSON's escapes are TOML's, but for one character."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
-    """Return the keys at which two tables differ, each with a line about it."""
-    old, new = flatten(stored), flatten(now)
-    return {
-        key: f"{key}: {old.get(key, 'not set')!r} in the checkpoint, {new.get(key, 'not set')!r} now"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key)
-    }
-
-
-def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Return the values of nested tables and lists by the full names of their keys, such as model.layers.0.units."""
-    if prefix == "metrics" and isinstance(value, list):  # one setting, as the index of a metric says nothing
-        return {prefix: _toml(value, inner=True)}
-    if isinstance(value, Mapping):
-        items = [(str(key), item) for key, item in value.items()]
-    elif isinstance(value, list):
-        items = [(str(i), item) for i, item in enumerate(value)]
-    else:
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for key, item in items:
-        flat |= flatten(item, f"{prefix}.{key}" if prefix else key)
-    return flat

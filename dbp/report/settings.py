@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dbp.config.toml import flatten
+from dbp.config.flat_table import flatten
 from dbp.report.markup import Markup, figure, grid, section, table, tag, text
 from dbp.report.record import RunRecord
 from dbp.text import brief

@@ -7,9 +7,9 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
+from dbp.config.flat_table import flatten
 from dbp.config.settings import Settings
 from dbp.config.to_table import table_from
-from dbp.config.toml import flatten
 from dbp.cost.evaluation import example_bytes, rows_at_a_time
 from dbp.cost.objective import Objective
 from dbp.data import Dataset, Examples, Meaning, RowCheck, example_masks, role_of

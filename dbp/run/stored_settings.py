@@ -8,9 +8,10 @@ from typing import Any
 from dbp.checkpoint import table_of
 from dbp.config.custom_objects import CUSTOM
 from dbp.config.data import FROM, PARTS, is_in_files, with_paths
+from dbp.config.flat_table import differences, flatten
 from dbp.config.settings import Settings
 from dbp.config.to_table import table_from
-from dbp.config.toml import differences, flatten, to_toml
+from dbp.config.toml import to_toml
 from dbp.data import Meaning, meaning_text, parse_meaning
 from dbp.errors import DataError, UserError
 from dbp.nn import FunctionLoss

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from dbp.config.data import PARTS, is_in_files
+from dbp.config.flat_table import differences
 from dbp.config.own_code import CODE
 from dbp.config.settings import Settings
-from dbp.config.toml import differences
 from dbp.data import Meaning, is_same_but_written_since, meaning_differences
 from dbp.errors import UserError
 from dbp.run.progress import STOPPED_BY_LISTENER, STOPPED_EARLY

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from dbp import kernels
 from dbp.checkpoint import StoredCheckpoint, find, table_of
-from dbp.config.custom_objects import CUSTOM, custom_code, take_own_metrics
+from dbp.config.custom_objects import CUSTOM, custom_code, take_custom_metrics
 from dbp.config.from_table import loss_from, settings_from
 from dbp.config.own_code import code_at, kinds_in
 from dbp.config.settings import Settings
@@ -90,7 +90,7 @@ def settings_of(
             cannot be evaluated.
     """
     table, own = table_of(checkpoint.config), {"model": model, "loss": loss}
-    take_own_metrics(table)
+    take_custom_metrics(table)
     table.pop("weights", None)  # those that the run began with are not needed, and their file may be gone
     if loss is None and custom_code(given := table.get("loss")) is not None:
         loss = own["loss"] = _with_stand_ins(given or {})

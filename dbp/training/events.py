@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from dbp.config.flat_table import flatten
 from dbp.config.to_table import table_from
-from dbp.config.toml import flatten
 from dbp.cost.mini_batch import ExampleSums
 from dbp.errors import Interrupted, ListenerError, Stopped, UserError
 from dbp.listeners.events import CheckpointWritten, End, Epoch, Event, Start, Step, Values, read_only

@@ -12,7 +12,7 @@ from dbp.config.data import Data
 from dbp.config.from_table import read_settings, settings_from
 from dbp.config.settings import Checkpoint, Settings
 from dbp.config.to_table import table_from
-from dbp.config.toml import differences, to_toml
+from dbp.config.toml import to_toml
 from dbp.data import ArrayDataset
 from dbp.errors import UserError
 from dbp.optim import OPTIMIZERS, SCHEDULES, SGD, Adam, Cosine, FirstOrder
@@ -200,21 +200,3 @@ def test_files_that_are_none(tmp_path):
     (tmp_path / "bad.toml").write_text("epochs = = 3")
     with pytest.raises(UserError, match=r"bad.toml is not valid TOML:.*line 1"):
         read_settings(tmp_path / "bad.toml", [])
-
-
-def test_differences_are_told_key_by_key():
-    old = {"a": 1, "b": {"c": [1, {"d": 2}]}, "out": "x", "checkpoint": {"keep": 3}}
-    new = {"a": 2, "b": {"c": [1, {"d": 3}]}, "out": "x", "checkpoint": {"keep": 3}, "new": True}
-    assert differences(old, new) == {
-        "a": "a: 1 in the checkpoint, 2 now",
-        "b.c.1.d": "b.c.1.d: 2 in the checkpoint, 3 now",
-        "new": "new: 'not set' in the checkpoint, True now",
-    }
-
-
-def test_metrics_differ_as_one_setting():
-    top = {"kind": "top_k", "k": 3}
-    found = differences({"metrics": ["auc", top]}, {"metrics": [top, "accuracy"]})
-    assert list(found) == ["metrics"]
-    assert '["auc", { kind = "top_k", k = 3 }]' in found["metrics"]
-    assert not differences({"metrics": ["auc", top]}, {"metrics": ["auc", dict(top)]})

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from dbp.config.custom_objects import take_own_metrics
+from dbp.config.custom_objects import take_custom_metrics
 from dbp.config.from_table import read_settings, settings_from
 from dbp.config.to_table import table_from
 from dbp.errors import UserError
@@ -50,5 +50,5 @@ def test_a_metric_of_a_script_is_stored_by_name_and_left_out_by_commands(config)
     table = table_from(dataclasses.replace(read_settings(config, []), metrics=["f1", own]))
     f1 = {"kind": "f1", "average": "macro", "per_class": True}
     assert table["metrics"] == [f1, {"custom": "near"}]
-    assert take_own_metrics(table) == ["near"]
+    assert take_custom_metrics(table) == ["near"]
     assert table["metrics"] == [f1]
