@@ -52,9 +52,10 @@ class Cotangents(dict[int, Value]):
 
 
 def array_in(memory: Array | None, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
-    """Return an array to write to: that of a cotangent that is no longer needed if it fits, else a new one."""
-    fits = memory is not None and memory.shape == shape and memory.dtype == dtype and memory.flags.c_contiguous
-    return memory if fits else np.empty(shape, dtype)  # type: ignore[return-value]
+    """Return an array to write to: the memory of a cotangent that is no longer needed if it fits, else a new one."""
+    if memory is not None and memory.shape == shape and memory.dtype == dtype and memory.flags.c_contiguous:
+        return memory
+    return np.empty(shape, dtype)
 
 
 def _is_writeable(array: Value | None) -> bool:

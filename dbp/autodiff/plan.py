@@ -147,7 +147,7 @@ class _Memory:
         self._given = [np.empty(array.shape, array.dtype) for array in given]
         self._known = [*zip(given, self._given, strict=True), *zip(constants, constants, strict=True)]
         if len({_address(array) for array in given}) < len(given):
-            raise UnplannableError("two of the given arrays lie at the same place")
+            raise UnplannableError("two of the given arrays lie at the same address")
         self._of_tensor = {leaf.created: leaf.value for leaf in leaves}
         self._copied: set[int] = set()  # numbers of given arrays
         self._listed: list[tuple[int, list[Any], int]] = []  # the number of one, and the list and position to put it at

@@ -27,11 +27,13 @@ class ColumnPart(NamedTuple):
     matrices: Array
 
 
-PartsOf = Callable[[Array, int], Sequence[ColumnPart]]  # does what column_parts() does
+PartsOf = Callable[[Array, int], Sequence[ColumnPart]]  # a function that returns what column_parts() does
 
 
-class Form(NamedTuple):
-    """The sizes of the small products for factors that lie in memory in a certain order; measured, the fastest.
+class CutRule(NamedTuple):
+    """Which products are cut, and into what small ones, where the factors lie in memory in a certain order.
+
+    The sizes are the fastest of those that were measured.
 
     Args:
         columns: of a small product, where there are more than `uncut`.
@@ -52,20 +54,21 @@ class Form(NamedTuple):
     least_inner_at_once: int
 
     def size(self, rows: int, inner: int, columns: int) -> tuple[int, int] | None:
-        """Return rows and columns of each small product for a large one of these sizes; None if there are none."""
+        """Return rows and columns of each small product for a large one of these sizes; None if it is not cut."""
         wide = columns if columns <= self.uncut else self.columns
         high = min(rows, _rows_that_fit(self.most_rows, self.least_rows, inner * wide))
         least = self.least_inner_at_once if high == rows else self.least_inner
         return (high, wide) if high and columns >= self.least_columns and inner >= least else None
 
 
-ROWS_BY_ROWS = Form(
+# For a left factor that lies in memory by rows or by columns, times a right one that does so.
+ROWS_BY_ROWS = CutRule(
     columns=64, uncut=127, least_columns=4, most_rows=128, least_rows=8, least_inner=16, least_inner_at_once=16
 )
-COLUMNS_BY_ROWS = Form(
+COLUMNS_BY_ROWS = CutRule(
     columns=32, uncut=63, least_columns=32, most_rows=128, least_rows=16, least_inner=16, least_inner_at_once=16
 )
-ROWS_BY_COLUMNS = Form(
+ROWS_BY_COLUMNS = CutRule(
     columns=8, uncut=8, least_columns=8, most_rows=128, least_rows=16, least_inner=192, least_inner_at_once=64
 )
 LEAST_SUM, MOST_SUM = 128, 512  # terms of the sums in each small product where the sums are cut
@@ -92,19 +95,20 @@ def matmul(
         a: factor at the left.
         b: factor at the right.
         out: where to write the product; by default a new array.
-        parts_of: returns the parts of `b`.
+        parts_of: returns the parts of `b`, which a caller may have laid out before; by default views.
     """
     if a.shape[0] * a.shape[1] * b.shape[1] <= SMALL_PRODUCT or not prefers_small_products():
         return np.matmul(a, b, out=out)
     if out is None:
         out = np.empty((a.shape[0], b.shape[1]), np.result_type(a, b))
-    form = _form(a, b)
-    size = None if form is None else form.size(len(a), *b.shape)
+    rule = _cut_rule(a, b)
+    size = None if rule is None else rule.size(len(a), *b.shape)
     if size is not None:
         high, wide = size
-        for parts in _small_products(a, parts_of(b, wide), out, high, form is ROWS_BY_ROWS and a.size < b.size):
-            np.matmul(*parts, order="C")  # in the order of the axes, not of their strides
-    elif form is not None and out.size * LEAST_SUM <= SMALL_PRODUCT:
+        turned = rule is ROWS_BY_ROWS and a.size < b.size  # as the larger factor should be read once
+        for top, side, part in _small_products(a, parts_of(b, wide), out, high, turned):
+            np.matmul(top, side, part, order="C")  # in the order of the axes, not of their strides
+    elif rule is not None and out.size * LEAST_SUM <= SMALL_PRODUCT:
         _add_products(a, b, out)
     else:
         np.matmul(a, b, out=out)
@@ -121,9 +125,9 @@ def column_sum(matrix: Array, out: Array | None = None) -> Array:
 
 
 def is_fast_stack(rows: int, inner: int, columns: int) -> bool:
-    """Return True if products of a stack of matrices of so many rows are as fast as that of all rows together.
+    """Return True if a stack of products, each of these sizes, is as fast as one product of all their rows.
 
-    Then they can be written to rows that do not follow each other in memory, in place of a copy.
+    Then np.matmul() can write them to matrices that do not follow each other in memory, and no copy is needed.
     """
     is_small = rows * inner * columns <= SMALL_PRODUCT
     return is_small and columns >= ROWS_BY_ROWS.least_columns and prefers_small_products()
@@ -183,8 +187,8 @@ def _add_products(a: Array, b: Array, out: Array) -> None:
             np.add.reduce(parts, axis=0, out=out)
 
 
-def _form(a: Array, b: Array) -> Form | None:
-    """Return the form for these factors; None if there is none."""
+def _cut_rule(a: Array, b: Array) -> CutRule | None:
+    """Return the rule for these factors; None if there is none, as cuts gain nothing."""
     a_by_rows, b_by_rows = a.strides[1] == a.itemsize, b.strides[1] == b.itemsize
     if not (a.dtype == b.dtype == np.float32):  # others gain little
         return None

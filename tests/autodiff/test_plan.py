@@ -124,7 +124,7 @@ def test_a_view_of_other_strides_is_refused():
 def test_inputs_that_are_the_targets_are_refused():
     leaves, x, _ = example(squares, 0, "float64")
     end = ad.sum_(ad.square(x @ (leaves["w"] @ leaves["v"]) - x[:, :3]), axis=1)
-    with pytest.raises(ad.UnplannableError, match="same place"):
+    with pytest.raises(ad.UnplannableError, match="same address"):
         ad.Plan(end, list(leaves.values()), [x, x])
 
 
