@@ -1,7 +1,7 @@
 """Minimal filtering along sequences, F(3, 3) of Winograd: five products in place of nine for three outputs and taps.
 
 Longer windows are groups of three taps. As a tile of outputs and a group of taps are equally long, all groups share the
-same transformed places, and the products of each frequency are a convolution along the tiles with one tap a group.
+same transformed positions, and the products of each frequency are a convolution along the tiles with one tap a group.
 
 With these points the largest error over the largest value is about twice that of the direct float32 product for the
 outputs and the cotangents of the inputs, and three times for those of the weights, with 32 to 128 channels and 9 taps;
@@ -33,12 +33,12 @@ def filters(x: Array, w: Array, outputs: int) -> bool:
 
 
 class Filtering:
-    """The transforms of places, weights and outputs, and their adjoints; for tiles of one place, none.
+    """The transforms of positions, weights and outputs, and their adjoints; for tiles of one position, none.
 
     Args:
-        tile: places that are computed together, 1 or OUT.
+        tile: positions that are computed together, 1 or OUT.
         taps: of the window, in tiles.
-        stride: places of a sequence that are one place of a tile.
+        stride: positions of a sequence that are one position of a tile.
         w: weights (1, taps, C, K).
     """
 
@@ -50,7 +50,7 @@ class Filtering:
         self.a, self.g, self.b = a.astype(w.dtype), g.astype(w.dtype), b.astype(w.dtype)
 
     def kernel(self, w: Array) -> Array:
-        """Return the weights (frequencies, taps, channels of a place, K), with zeros for taps beyond the given ones."""
+        """Return the weights (frequencies, taps, channels of a position, K), with zeros for taps that are not given."""
         missing = self.taps * self.tile * self.stride - self.given
         whole = w[0] if not missing else np.concatenate([w[0], np.zeros((missing, *w.shape[2:]), w.dtype)])
         by_tap = whole.reshape(self.taps, self.tile, self.stride * self.channels, self.outputs)
@@ -58,44 +58,44 @@ class Filtering:
         return found
 
     def weights_of(self, kernel: Array) -> Array:
-        """Return the cotangent of the weights from that of the kernel (frequencies, taps * channels of a place, K)."""
+        """Return the cotangent of the weights, given that of the kernel (frequencies, taps * position channels, K)."""
         by_tap = np.tensordot(kernel.reshape(len(kernel), self.taps, -1, self.outputs), self.g, (0, 0))
         taps: Array = np.moveaxis(by_tap, -1, 1).reshape(1, -1, self.channels, self.outputs)
         return taps[:, : self.given]
 
-    def inputs(self, places: Array) -> Array:
-        """Return the transformed places (frequencies, tiles, channels of a place)."""
-        return self._transformed("inputs", self.b, places)
+    def inputs(self, positions: Array) -> Array:
+        """Return the transformed positions (frequencies, tiles, channels of a position)."""
+        return self._transformed("inputs", self.b, positions)
 
-    def cotangents(self, places: Array) -> Array:
+    def cotangents(self, positions: Array) -> Array:
         """Return the transformed cotangents of the outputs (frequencies, tiles, K)."""
-        return self._transformed("cotangents", self.a.T, places)
+        return self._transformed("cotangents", self.a.T, positions)
 
-    def _transformed(self, name: str, matrix: Array, places: Array) -> Array:
-        """Return the matrix (frequencies, n) times the n places from the first of each tile on."""
+    def _transformed(self, name: str, matrix: Array, positions: Array) -> Array:
+        """Return the matrix (frequencies, n) times the n positions from the first of each tile on."""
         if self.tile == 1:
-            return places[None]
-        tiles, (step, number) = len(places) // self.tile, places.strides
-        shape, strides = (tiles, matrix.shape[1], places.shape[1]), (self.tile * step, step, number)
-        found = buffer(name, (len(matrix), tiles, places.shape[1]), places.dtype)
-        np.matmul(matrix, as_strided(places, shape, strides, writeable=False), out=found.swapaxes(0, 1))
+            return positions[None]
+        tiles, (step, number) = len(positions) // self.tile, positions.strides
+        shape, strides = (tiles, matrix.shape[1], positions.shape[1]), (self.tile * step, step, number)
+        found = buffer(name, (len(matrix), tiles, positions.shape[1]), positions.dtype)
+        np.matmul(matrix, as_strided(positions, shape, strides, writeable=False), out=found.swapaxes(0, 1))
         return found
 
-    def places(self, products: Array) -> Array:
-        """Return the outputs (places, K) from the products of all frequencies (frequencies, tiles, K)."""
+    def outputs_of(self, products: Array) -> Array:
+        """Return the outputs (positions, K) from the products of all frequencies (frequencies, tiles, K)."""
         if self.tile == 1:
             return products.reshape(products.shape[1:])
         products[:, products.shape[1] - self.taps + 1 :] = 0  # which no window reaches
-        found = buffer("places", (products.shape[1], OUT, products.shape[2]), products.dtype)
+        found = buffer("positions", (products.shape[1], OUT, products.shape[2]), products.dtype)
         np.matmul(self.a, products.swapaxes(0, 1), out=found)
         return found.reshape(-1, products.shape[2])
 
     def pulled_back(self, products: Array) -> Array:
-        """Return the cotangents of the places from those of the transformed places, the adjoint of inputs()."""
+        """Return the cotangents of the positions from those of the transformed positions, the adjoint of inputs()."""
         if self.tile == 1:
             return products.reshape(products.shape[1:])
         tiles = products.swapaxes(0, 1)
-        found = buffer("places", (len(tiles), OUT, tiles.shape[2]), products.dtype)
+        found = buffer("positions", (len(tiles), OUT, tiles.shape[2]), products.dtype)
         np.matmul(self.b.T[:OUT], tiles, out=found)
         beyond = buffer("beyond", (len(tiles), len(self.b) - OUT, tiles.shape[2]), products.dtype)
         np.matmul(self.b.T[OUT:], tiles, out=beyond)

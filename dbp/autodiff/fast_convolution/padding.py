@@ -4,12 +4,12 @@ from __future__ import annotations
 
 
 def overlap(count: int, step: int, shift: int, length: int) -> tuple[slice, slice]:
-    """Return the positions i < count for which step * i + shift lies on an axis, and these places of the axis.
+    """Return the positions i < count for which step * i + shift lies on an axis, and the span of these on the axis.
 
     Args:
         count: number of positions.
-        step: distance of the places of neighboring positions.
-        shift: place of position 0; negative if it lies in the padding.
+        step: distance on the axis of neighboring positions.
+        shift: where position 0 lies on the axis; negative if it lies in the padding.
         length: of the axis.
     """
     first = min(count, max(0, -(shift // step)))

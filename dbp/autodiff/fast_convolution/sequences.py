@@ -1,12 +1,12 @@
 """Convolution of sequences, as matrix products with views of the sequences.
 
 What is under the window at one position is contiguous in memory. The windows at every P-th position, P taps apart, do
-not overlap: they are the rows of a matrix, without a copy. So P products, each with windows one place further on, do
+not overlap: they are the rows of a matrix, without a copy. So P products, each with windows one position further on, do
 all positions. The sequences lie one after the other, with their padding, and the products run across their borders: the
 outputs there are left out.
 
-A stride is a change of shape: s places of C channels are one place of s C channels, and so are the taps. With a
-dilation of d, every d-th place belongs to a sequence of its own. Where it pays, `filtering` saves 4 of 9 products.
+A stride is a change of shape: s positions of C channels are one position of s C channels, and so are the taps. With a
+dilation of d, every d-th position belongs to a sequence of its own. Where it pays, `filtering` saves 4 of 9 products.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ def fits(x: Lengths, w: Lengths, stride: Pair, padding: Padding, dilation: Pair,
 
 
 class Layout(NamedTuple):
-    """The layout of sequences one after the other; a place is one of the window's steps.
+    """The layout of sequences one after the other; a position is one of the window's steps.
 
     Args:
-        stride: places of x that are one place here.
+        stride: positions of x that are one position here.
         dilation: sequences that each of x becomes.
-        tile: places that are computed together, by minimal filtering if there are several.
+        tile: positions that are computed together, by minimal filtering if there are several.
         taps: of the window, in tiles.
         before: zeros in front of x.
         length: of x.
@@ -73,52 +73,52 @@ class Layout(NamedTuple):
         return cls(stride, dilation, tile, -(-taps // (stride * tile)), padding[0], length, outputs, x.shape[3])
 
     @property
-    def places(self) -> int:
-        """The number of places of a sequence with its padding, a multiple of the tile."""
+    def positions(self) -> int:
+        """The number of positions of a sequence with its padding, a multiple of the tile."""
         longest = -(-self.outputs // self.dilation)
         return longest + self.taps - 1 if self.tile == 1 else self.tile * (-(-longest // self.tile) + self.taps)
 
     @property
     def width(self) -> int:
-        """The number of channels of a place."""
+        """The number of channels of a position."""
         return self.stride * self.channels
 
     @property
     def ahead(self) -> int:
-        """The number of places that a window reaches back from its last tile."""
+        """The number of positions that a window reaches back from its last tile."""
         return self.tile * (self.taps - 1)
 
     def groups(self, x: Array, outputs: int) -> Iterator[slice]:
         """Yield the examples of each group."""
-        return row_pieces(len(x), self.dilation * self.places * (self.width + outputs) * x.itemsize, GROUP_BYTES)
+        return row_pieces(len(x), self.dilation * self.positions * (self.width + outputs) * x.itemsize, GROUP_BYTES)
 
     def parts(self) -> Iterator[tuple[int, slice, slice]]:
-        """Yield each sequence of an example, its places in the padded sequences, and these places of x."""
+        """Yield each sequence of an example, its positions in the padded sequences, and these positions of x."""
         for first in range(self.dilation):
-            yield first, *overlap(self.places * self.stride, self.dilation, first - self.before, self.length)
+            yield first, *overlap(self.positions * self.stride, self.dilation, first - self.before, self.length)
 
     def padded(self, x: Array) -> Array:
-        """Return the places of all sequences, one after the other (places, channels of a place); a view if they are.
+        """Return the positions of all sequences one after the other, (positions, width); a view if they lie so.
 
         The last tile reaches beyond them, into zeros that the array does not show.
         """
-        whole = self.before == 0 and self.dilation == 1 and self.places * self.stride == self.length
+        whole = self.before == 0 and self.dilation == 1 and self.positions * self.stride == self.length
         if whole and self.tile == 1 and x.flags.c_contiguous:
             return x.reshape(-1, self.width)
-        count, beyond = len(x) * self.dilation * self.places * self.stride, self.tile - 1
+        count, beyond = len(x) * self.dilation * self.positions * self.stride, self.tile - 1
         memory = buffer("padded", (count + beyond, self.channels), x.dtype)
         memory[count:] = 0
         memory = memory[:count]
         by_sequence = memory.reshape(len(x), self.dilation, -1, self.channels)
-        for first, places, source in self.parts():
-            by_sequence[:, first, : places.start] = 0
-            by_sequence[:, first, places.stop :] = 0
-            np.copyto(by_sequence[:, first, places], x[:, 0, source])
+        for first, positions, source in self.parts():
+            by_sequence[:, first, : positions.start] = 0
+            by_sequence[:, first, positions.stop :] = 0
+            np.copyto(by_sequence[:, first, positions], x[:, 0, source])
         return memory.reshape(-1, self.width)
 
-    def by_sequence(self, places: Array) -> Array:
-        """Return a view (examples, sequences of each, places, channels) of places one after the other."""
-        return places.reshape(-1, self.dilation, self.places, places.shape[1])
+    def by_sequence(self, positions: Array) -> Array:
+        """Return a view (examples, sequences of each, positions, channels) of positions one after the other."""
+        return positions.reshape(-1, self.dilation, self.positions, positions.shape[1])
 
     def ordered(self, sequences: Array, y: Array) -> Iterator[tuple[Array, Array]]:
         """Yield views of the same outputs, in the sequences of some examples and in y (examples, 1, outputs, K)."""
@@ -128,31 +128,31 @@ class Layout(NamedTuple):
 
 
 def _phases(taps: int, rows: int) -> Iterator[tuple[int, int]]:
-    """Yield the first place of every product, and how many windows side by side it has."""
+    """Yield the first position of every product, and how many windows side by side it has."""
     for first in range(taps):
         yield first, (rows - first) // taps
 
 
-def _side_by_side(places: Array, first: int, count: int, taps: int) -> Array:
+def _side_by_side(positions: Array, first: int, count: int, taps: int) -> Array:
     """Return a view of windows as the rows of a matrix."""
-    return places[first : first + count * taps].reshape(count, taps * places.shape[1])
+    return positions[first : first + count * taps].reshape(count, taps * positions.shape[1])
 
 
-def _every(places: Array, first: int, count: int, taps: int) -> Array:
-    """Return a view of every P-th place."""
-    return places[first : first + (count - 1) * taps + 1 : taps] if count else places[:0]
+def _every(positions: Array, first: int, count: int, taps: int) -> Array:
+    """Return a view of every P-th position."""
+    return positions[first : first + (count - 1) * taps + 1 : taps] if count else positions[:0]
 
 
-def _correlated(places: Array, kernel: Array) -> Array:
-    """Return, for each frequency, the sums under the window at each place, as long as it does not leave the places.
+def _correlated(positions: Array, kernel: Array) -> Array:
+    """Return, for each frequency, the sums under the window at each position where it does not reach beyond the last.
 
     Args:
-        places: (frequencies, places, channels).
+        positions: (frequencies, positions, channels).
         kernel: (frequencies, taps, channels, K).
     """
     taps, outputs = kernel.shape[1], kernel.shape[3]
-    found = buffer("outputs", (*places.shape[:2], outputs), places.dtype)
-    for of, weights, out in zip(places, kernel, found, strict=True):
+    found = buffer("outputs", (*positions.shape[:2], outputs), positions.dtype)
+    for of, weights, out in zip(positions, kernel, found, strict=True):
         flat = weights.reshape(-1, outputs)
         for first, count in _phases(taps, len(of)):
             np.matmul(_side_by_side(of, first, count, taps), flat, out=_every(out, first, count, taps))
@@ -160,7 +160,7 @@ def _correlated(places: Array, kernel: Array) -> Array:
 
 
 def _windows(z: Array, pool: int) -> list[Array]:
-    """Return `pool` views of z (examples, outputs, K), each with one place of every complete window of the pooling."""
+    """Return `pool` views of z (examples, outputs, K), each with one position of every complete pooling window."""
     return [z[:, i : z.shape[1] // pool * pool : pool] for i in range(pool)]
 
 
@@ -183,7 +183,7 @@ def forward(
     y = np.empty((len(x), 1, layout.outputs // max(pool, 1), outputs), x.dtype)
     positions = np.empty(y[:, 0].shape, np.uint8) if pool and keep else None
     for group in layout.groups(x, outputs):
-        found = filtering.places(_correlated(filtering.inputs(layout.padded(x[group])), kernel))
+        found = filtering.outputs_of(_correlated(filtering.inputs(layout.padded(x[group])), kernel))
         group_y = y[group]
         for some in row_pieces(len(group_y), layout.outputs * outputs * x.itemsize, PIECE_BYTES):
             z, piece = layout.by_sequence(found)[some], group_y[some]
@@ -228,8 +228,8 @@ def backward(
         cotangents = filtering.cotangents(before)
         if weights:
             inputs = filtering.inputs(layout.padded(x[group]))
-            for places, body, total in zip(inputs, cotangents[:, layout.taps - 1 :], dw, strict=True):
-                _add_weights_gradient(places, body, layout.taps, total)
+            for of_inputs, body, total in zip(inputs, cotangents[:, layout.taps - 1 :], dw, strict=True):
+                _add_weights_gradient(of_inputs, body, layout.taps, total)
         if dx is not None:
             spread = _correlated(cotangents, flipped)[:, : cotangents.shape[1] - layout.taps + 1]
             _pull_back(filtering.pulled_back(spread), layout, dx[group])
@@ -237,12 +237,12 @@ def backward(
 
 
 def _cotangent(g: Array, y: Array, positions: Array | None, layout: Layout, relu: bool, pool: int) -> Array:
-    """Return the cotangent of the bare convolution (places, K), with zeros in front of each sequence and behind.
+    """Return the cotangent of the bare convolution (positions, K), with zeros in front of each sequence and behind.
 
-    As many places as a window reaches back come first, then the outputs of each sequence and zeros.
+    As many positions as a window reaches back come first, then the outputs of each sequence and zeros.
     """
     ahead, outputs = layout.ahead, g.shape[3]
-    memory = buffer("cotangent", (len(g) * layout.dilation * layout.places + ahead, outputs), g.dtype)
+    memory = buffer("cotangent", (len(g) * layout.dilation * layout.positions + ahead, outputs), g.dtype)
     memory[:ahead] = 0
     sequences = layout.by_sequence(memory[ahead:])
     for some in row_pieces(len(g), layout.outputs * outputs * g.itemsize, PIECE_BYTES):
@@ -258,18 +258,18 @@ def _cotangent(g: Array, y: Array, positions: Array | None, layout: Layout, relu
     return memory
 
 
-def _add_weights_gradient(places: Array, body: Array, taps: int, dw: Array) -> None:
+def _add_weights_gradient(positions: Array, body: Array, taps: int, dw: Array) -> None:
     """Add the sum of the outer products of each window and the cotangent of its output."""
     part = buffer("part", dw.shape, dw.dtype)
-    for first, count in _phases(taps, len(places)):
-        windows = _side_by_side(places, first, count, taps)
+    for first, count in _phases(taps, len(positions)):
+        windows = _side_by_side(positions, first, count, taps)
         dw += np.matmul(windows.T, _every(body, first, count, taps), out=part)
 
 
 def _pull_back(spread: Array, layout: Layout, dx: Array) -> None:
-    """Write the cotangents of the places to those of the sequences."""
-    if layout.places * layout.stride * layout.dilation < layout.before + layout.length:
-        dx[...] = 0  # places at the end that no window reaches
+    """Write the cotangents of the positions to those of the sequences."""
+    if layout.positions * layout.stride * layout.dilation < layout.before + layout.length:
+        dx[...] = 0  # positions at the end that no window reaches
     parts = spread.reshape(len(dx), layout.dilation, -1, layout.channels)
-    for first, places, source in layout.parts():
-        np.copyto(dx[:, 0, source], parts[:, first, places])
+    for first, positions, source in layout.parts():
+        np.copyto(dx[:, 0, source], parts[:, first, positions])
