@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from dbp.doctor.collective_work import time_text
 from dbp.doctor.findings import GOOD, WARNING, Finding
 from dbp.doctor.timed_step import FIRST_STEPS, Request
 from dbp.errors import UserError
-from dbp.parallel import usable_cores
+from dbp.parallel import hardware_threads, usable_cores
 from dbp.text import count_text
 
 CLEARLY_FASTER = 0.95  # of the time with one thread each: less is worth a change
@@ -82,8 +81,8 @@ def _timed(config: Path, changes: Sequence[str], cores: int, shards: int, folder
     for ranks, threads in divisions(cores, shards):
         answer, request = folder / f"{threads}.answer", folder / f"{threads}.json"
         out = str(folder / f"run-{threads}")
-        processors = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []  # Linux alone
-        Request(str(config.absolute()), list(changes), out, shards, threads, str(answer), processors).write(request)
+        given = str(config.absolute()), list(changes), out, shards, threads, str(answer), sorted(hardware_threads())
+        Request(*given).write(request)
         command = [sys.executable, "-m", "dbp.doctor.timed_step", str(request)]
         code = launch(command, ranks, threads, survive=False, variables=variables)
         if code or not answer.exists():

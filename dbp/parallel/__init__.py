@@ -1,6 +1,6 @@
 """The ranks of a run, the shards they compute, and the sum over all of them."""
 
-from dbp.parallel.machine.cores import CpuBinding, processor, usable_cores
+from dbp.parallel.machine.cores import CpuBinding, hardware_threads, processor, usable_cores
 from dbp.parallel.machine.kernels import Kernels
 from dbp.parallel.machine.shared_memory import SharedMemory
 from dbp.parallel.ranks.agreement import check_equal_on_ranks, differences
@@ -100,6 +100,7 @@ __all__ = [
     "free_memory",
     "from_rank_0",
     "gather_on_rank_0",
+    "hardware_threads",
     "is_connected",
     "is_on_all_ranks",
     "keep_freed_memory",

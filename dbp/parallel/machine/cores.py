@@ -44,8 +44,8 @@ def _online() -> frozenset[int]:
     return parse_cpu_list(words[0]) if words else frozenset(range(os.cpu_count() or 1))
 
 
-def _pinned() -> frozenset[int]:
-    """Return the hardware threads in this process's affinity mask."""
+def hardware_threads() -> frozenset[int]:
+    """Return the numbers of the hardware threads in this process's affinity mask."""
     return frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _online()  # only Linux has it
 
 
@@ -65,7 +65,7 @@ def limit_cores(limit: float | None, cores: int) -> int:
 
 def pinned_cores() -> frozenset[int]:
     """Return the cores in this process's affinity mask."""
-    return _cores_of(_pinned())
+    return _cores_of(hardware_threads())
 
 
 def usable_cores() -> int:
@@ -80,7 +80,7 @@ def available_cores() -> int:
 
 def _allowed() -> frozenset[int]:
     group = parse_cpu_list(allowed_cpus())
-    return (_online() & group if group else _online()) | _pinned()
+    return (_online() & group if group else _online()) | hardware_threads()
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class CpuBinding:
     @classmethod
     def current(cls) -> CpuBinding:
         """Return the binding of this process."""
-        pinned, allowed = _pinned(), _allowed()
+        pinned, allowed = hardware_threads(), _allowed()
         core = {thread: _core_of(thread) for thread in allowed}
         return cls(
             socket.gethostname(),
