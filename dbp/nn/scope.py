@@ -6,7 +6,7 @@ A model is any callable `model(scope, inputs) -> outputs`: a layer, or a functio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -153,17 +153,17 @@ class Scope:
         call = self._call
         return call.is_inference and call.trace is None and self.mask is None and type(x) is not Tensor
 
-    def prepared(self, make: Callable[..., T], *parameters: Value | None, name: str = "") -> T:
+    def prepared(self, make: Callable[..., T], *parameters: Value | None, maker: Hashable = None) -> T:
         """Return what a function makes of parameters of this scope, such as weights in another layout.
 
         It is made in the first of the calls with the same parameters, and kept for the others.
 
         Args:
-            make: takes the parameters, and depends on nothing else.
+            make: takes the parameters, and depends on nothing else but the maker.
             parameters: of this scope; None for one that a layer leaves out.
-            name: tells apart what several layers make of the same parameters.
+            maker: tells apart what several layers, or other settings, make of the same parameters.
         """
-        kept, key = self._call.prepared, (self._path, name, *(parameter is None for parameter in parameters))
+        kept, key = self._call.prepared, (self._path, maker, *(parameter is None for parameter in parameters))
         if key not in kept:
             kept[key] = make(*parameters)
         found: T = kept[key]

@@ -77,7 +77,7 @@ class FoldedSteps(NamedTuple):
             return ConstantConvolution(*normalized.folded(after, w, b))
 
         def prepared(w: Array, b: Array | None) -> ConstantConvolution:
-            return outer.prepared(fold, w, b, name=normalization.weights or normalization.name)
+            return outer.prepared(fold, w, b, maker=(normalization.weights or normalization.name, normalized))
 
         pool = 0 if max_pooling is None else max_pooling.tiles
         followers = Followers(pool, prepared, relu or normalization.after is not None, added)

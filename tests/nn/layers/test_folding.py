@@ -228,6 +228,15 @@ def test_layers_that_share_weights_but_not_the_bias_do_not_share_what_is_prepare
     np.testing.assert_allclose(found, 2 * x @ parameters["weight"].reshape(4, 5) + parameters["bias"], rtol=1e-12)
 
 
+def test_normalizations_that_share_weights_but_not_epsilon_do_not_share_what_is_prepared():
+    steep, flat = (nn.Sequential(nn.Conv2d(8, 3), nn.BatchNorm(epsilon=epsilon)) for epsilon in (1e-5, 3.0))
+    parameters, running = weights_for(steep, IMAGES, np.float64)
+    x, call = np.random.default_rng(1).normal(size=IMAGES), call_with(parameters, running)
+    for model in (steep, flat):
+        expected = apart(model, parameters, running, x)
+        np.testing.assert_allclose(model(nn.Scope(call), x), expected, rtol=0, atol=1e-12)
+
+
 def test_a_pass_over_a_data_set_folds_once(monkeypatch):
     folds = count_calls(monkeypatch, nn.BatchNorm, "folded")
     monkeypatch.setattr(evaluation, "MAX_ROWS", 2)
