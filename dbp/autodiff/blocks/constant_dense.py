@@ -10,6 +10,7 @@ from dbp.autodiff.blocks.dense import dense_alone
 from dbp.autodiff.products import ColumnPart, column_parts
 from dbp.types import Array
 
+LEAST_COLUMNS = 4  # of a part; with fewer, BLAS sums a single row in another order where they lie side by side
 LAID_OUT_FROM = 768  # rows in all calls; the layout takes as long as it saves for so many
 MOST_BYTES = 1 << 22  # of weights that are laid out, as their copy takes as much memory again
 
@@ -38,6 +39,12 @@ class ConstantDense:
     def _parts(self, w: Array, wide: int) -> Sequence[ColumnPart]:
         """Return the columns of the weights in parts that lie one after the other."""
         if wide not in self._laid_out:
-            parts = column_parts(w, wide)
-            self._laid_out[wide] = [part._replace(matrices=np.ascontiguousarray(part.matrices)) for part in parts]
+            self._laid_out[wide] = [_laid_out(part) for part in column_parts(w, wide)]
         return self._laid_out[wide]
+
+
+def _laid_out(part: ColumnPart) -> ColumnPart:
+    """Return a part whose matrices lie one after the other, or the part itself if its products had other bits then."""
+    if part.matrices.shape[-1] < LEAST_COLUMNS:
+        return part
+    return part._replace(matrices=np.ascontiguousarray(part.matrices))

@@ -34,6 +34,17 @@ def test_it_has_the_bits_of_the_block(inputs, outputs, dtype, activation):
         assert found.dtype == dtype
 
 
+@pytest.mark.parametrize("rest", [1, 2, 3, 4, 5])
+def test_a_row_that_is_left_over_has_the_bits_of_the_block_in_columns_that_are_left_over(rest):
+    w = RNG.standard_normal((1366, 128 + rest)).astype(np.float32)
+    layer = ConstantDense(w, None)
+    with blas_threads(1):
+        layer(np.zeros((LAID_OUT_FROM, 1366), np.float32), "linear")
+        for rows in (9, 17, 33, 65, 81, 129):
+            x = RNG.standard_normal((rows, 1366)).astype(np.float32)
+            np.testing.assert_array_equal(layer(x, "linear"), dense_block(x, w, None, activation="linear"))
+
+
 def test_it_takes_positions_strided_inputs_and_numbers_that_are_not_finite():
     w = RNG.standard_normal((128, 256)).astype(np.float32)
     w[3, 7] = np.inf
