@@ -18,13 +18,11 @@ class _Kept(NamedTuple):
     """A model on data whose rows are left out.
 
     Args:
-        weights: the identities of the arrays that it is built from, which the user may replace.
-        model: on data of another name and number of rows.
+        model: on data of another name and number of rows, with weights that the user may have changed since.
         form: of the inputs that the model was given last, see _form_of().
         arrays: a data set for inputs of this form, which were checked.
     """
 
-    weights: tuple[int, ...]
     model: ModelOnData
     form: tuple[Any, ...] | None = None
     arrays: ArrayDataset | None = None
@@ -46,19 +44,17 @@ def model_on(trained: Any, given: Any, comm: Communicator, scale: Numbers | None
     Raises:
         UserError: the data does not fit the model, or its numbers do not mean the same.
     """
-    kept, weights = _kept.get(trained), tuple(map(id, trained.weights.values()))
-    if kept is not None and kept.weights != weights:
-        kept = None
+    kept = _kept.get(trained)
     form = _form_of(given) if comm.size == 1 and scale is None and not with_targets else None
     if kept is not None and kept.arrays is not None and kept.form == form:
-        return kept.model.on(kept.arrays.with_inputs(given))
+        return kept.model.on(kept.arrays.with_inputs(given), trained.weights)
     data = as_data_set(given, trained.settings.data, trained.meaning, comm, scale, with_targets)
-    found = agree(comm, _built, trained, data, None if kept is None else kept.model)
+    found, is_new = agree(comm, _on_data, trained, data, None if kept is None else kept.model)
     if form is not None and type(data) is ArrayDataset:
         arrays = data.with_inputs(np.empty((0, *given.shape[1:]), given.dtype))  # which holds none of the user's
-        _kept[trained] = _Kept(weights, found.on(arrays), form, arrays)
-    elif kept is None or found.parameters is not kept.model.parameters:  # as it is built anew
-        _kept[trained] = _Kept(weights, found.on(NamedData(data)))
+        _kept[trained] = _Kept(found.on(arrays), form, arrays)
+    elif is_new:
+        _kept[trained] = _Kept(found.on(NamedData(data)))
     return found
 
 
@@ -72,13 +68,13 @@ def _form_of(given: Any) -> tuple[Any, ...] | None:
     return given.dtype, given.shape[1:]
 
 
-def _built(trained: Any, data: Dataset, kept: ModelOnData | None) -> ModelOnData:
-    """Return a trained model on a data set: the one that is kept, if it fits, else a new one."""
-    moved = None if kept is None else kept.moved_to(data)
+def _on_data(trained: Any, data: Dataset, kept: ModelOnData | None) -> tuple[ModelOnData, bool]:
+    """Return a trained model on a data set, and whether it is new: the one that is kept did not fit."""
+    moved = None if kept is None else kept.moved_to(data, trained.weights)
     if moved is not None:
-        return moved
+        return moved, False
     settings = trained.settings
     known = trained.weights, data, settings.numpy_dtype, trained.meaning, trained.input_shape
     new = ModelOnData(settings.model, settings.loss, *known)
     _ = new.rows_at_a_time  # which is kept too
-    return new
+    return new, True

@@ -131,30 +131,47 @@ class ModelOnData:
         self.output_shape = self._named(initial.output_shape)
         self._output_positions = self._named(initial.output_positions)
         self.example_check = ExampleCheck.of(model, self.form, initial, data, self.standardized)
-        moments = running_arrays(self.running)
-        for name, shape in (initial.shapes | {name: array.shape for name, array in moments.items()}).items():
+        moments = {name: (array.shape, array.dtype) for name, array in running_arrays(self.running).items()}
+        self._forms = {name: (shape, dtype) for name, shape in initial.shapes.items()} | moments
+        self._trained_shape = trained_shape
+        self._take(weights)
+
+    def _take(self, weights: Mapping[str, Array]) -> None:
+        """Take weights as they are now: parameters where they are, running moments as copies."""
+        taken: dict[str, Array] = {}
+        for name, (shape, dtype) in self._forms.items():
             if name not in weights:
                 raise UserError(f"the weights lack {name}, which the model needs; take all of a checkpoint or a result")
-            if np.shape(weights[name]) != shape:
-                if trained_shape not in (None, data.input_shape):
-                    raise _other_shape(data, trained_shape)
+            taken[name] = np.asarray(weights[name], dtype, order="C")
+            if taken[name].shape != shape:
+                if self._trained_shape not in (None, self.data.input_shape):
+                    raise _other_shape(self.data, self._trained_shape)
                 raise UserError(
-                    f"{data.name}: inputs of shape {data.input_shape} do not fit the model: {name} would have shape "
-                    f"{shape}, but has {np.shape(weights[name])}"
+                    f"{self.data.name}: inputs of shape {self.data.input_shape} do not fit the model: {name} would "
+                    f"have shape {shape}, but has {taken[name].shape}"
                 )
-        self.parameters = {name: np.asarray(weights[name], dtype, order="C") for name in initial.shapes}
-        for name, array in moments.items():
-            array[...] = weights[name]
+        if self.running:
+            self.running = {path: moments.copy() for path, moments in self.running.items()}
+            for name, array in running_arrays(self.running).items():
+                array[...] = taken.pop(name)
+        self.parameters = taken
 
-    def moved_to(self, data: Dataset) -> ModelOnData | None:
+    def moved_to(self, data: Dataset, weights: Mapping[str, Array]) -> ModelOnData | None:
         """Return this model on another data set, for which it is not built anew; None if it must be.
 
         It must be built for examples of another shape, and for masks.
+
+        Args:
+            data: the data set.
+            weights: of the model, which may have changed.
+
+        Raises:
+            UserError: the weights do not fit the model.
         """
         has_masks = self._masks(1) is not None or example_masks(data)(1) is not None
         if has_masks or data.input_shape != self.data.input_shape:
             return None
-        moved = self.on(data)
+        moved = self.on(data, weights)
         moved.scalings = scalings_of(data, self.standardized)
         moved.example_check = replace(self.example_check, scalings=moved.scalings)
         return moved
@@ -194,10 +211,20 @@ class ModelOnData:
         model.prepared = {}
         return model
 
-    def on(self, data: Dataset) -> ModelOnData:
-        """Return this model on another data set of the same form: shape, types and meaning."""
+    def on(self, data: Dataset, weights: Mapping[str, Array] | None = None) -> ModelOnData:
+        """Return this model on another data set of the same form: shape, types and meaning.
+
+        Args:
+            data: the data set.
+            weights: of the model, which may have changed; None if they have not.
+
+        Raises:
+            UserError: the weights do not fit the model.
+        """
         other = copy.copy(self)
         other.data = data
+        if weights is not None:
+            other._take(weights)  # noqa: SLF001
         return other
 
     def read(self, rows: slice) -> ModelInputs:
