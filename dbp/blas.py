@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,28 +17,37 @@ import numpy as np
 SMALL_PRODUCT = 10**6  # multiplications of a small matrix product, at most
 # The kernels of OpenBLAS that read the matrices of a small product where they are, and do not copy them.
 SMALL_PRODUCT_KERNELS = {"SkylakeX", "Cooperlake", "SapphireRapids"}
-_thread_counts: list[int] = []  # of the blas_threads() contexts that are open, the innermost last
+_open: list[tuple[int, object]] = []  # the number of threads of each open blas_threads() context, the newest last
+_before: list[int] = []  # the number of each library when none was open
+_lock = threading.Lock()  # as several threads of a program may predict at once
 
 
 @contextlib.contextmanager
 def blas_threads(count: int) -> Iterator[None]:
-    """Set the number of BLAS threads of this process within a with statement."""
-    libraries = _libraries()
-    before = [library.get_num_threads() for library in libraries]
-    _set_threads(libraries, before, [count] * len(libraries))
-    _thread_counts.append(count)
+    """Set the number of BLAS threads of this process within a with statement.
+
+    Statements of several threads of the program may overlap: the last of them to end restores what was there before.
+    """
+    libraries, context = _libraries(), (count, object())  # which equals no other
+    with _lock:
+        if not _open:
+            _before[:] = [library.get_num_threads() for library in libraries]
+        _open.append(context)
+        _set_threads(libraries)
     try:
         yield
     finally:
-        _thread_counts.pop()
-        _set_threads(libraries, [count] * len(libraries), before)
+        with _lock:
+            _open.remove(context)
+            _set_threads(libraries)
 
 
-def _set_threads(libraries: Sequence[Any], before: Sequence[int], after: Sequence[int]) -> None:
-    """Set the number of threads of each library whose number is another."""
-    for library, now, then in zip(libraries, before, after, strict=True):
-        if now != then:
-            library.set_num_threads(then)
+def _set_threads(libraries: Sequence[Any]) -> None:
+    """Set the number of threads of each library to that of the newest open context, else to what it was before."""
+    counts = [_open[-1][0]] * len(libraries) if _open else _before
+    for library, count in zip(libraries, counts, strict=True):
+        if library.get_num_threads() != count:
+            library.set_num_threads(count)
 
 
 @functools.cache
@@ -55,7 +65,7 @@ def prefers_small_products() -> bool:
     OpenBLAS copies the matrices of a large product into an order of its own, which takes as long as the product itself
     if one of them has few rows. In one thread some of its kernels read those of a small product where they are.
     """
-    return _thread_counts[-1:] == [1] and _kernel() in SMALL_PRODUCT_KERNELS
+    return [count for count, _ in _open[-1:]] == [1] and _kernel() in SMALL_PRODUCT_KERNELS
 
 
 @functools.cache
