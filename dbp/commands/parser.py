@@ -165,8 +165,10 @@ def output_of(arguments: Namespace, comm: Communicator, takes_csv: bool = False)
         takes_csv: whether a name that ends in .csv is that of a table rather than of an HDF5 file.
 
     Raises:
-        UsageError: the name is that of a file of neither kind.
+        UsageError: the name is that of a file of neither kind, or stands for standard output.
     """
+    if arguments.out == "-":
+        raise UsageError(f"OUT is -, but results go to a file; name one, such as out{CSV if takes_csv else HDF5[0]}")
     out = Path(arguments.out)
     if takes_csv and out.suffix and out.suffix.lower() not in (CSV, *HDF5):
         raise UsageError(

@@ -32,10 +32,10 @@ from dbp.types import Array, Arrays
 
 TOP_LEVEL = "model"  # the path of neurons that a model has at the root of its tree of names
 LEGEND = (
-    ("  size", "mean of |dloss/dz| over examples and positions; z: its weighted input"),
+    ("  size", "mean |dloss/dz| over examples and positions; z: weighted input"),
     ("  sum", "of dcost/dz over examples and positions: the gradient of its bias"),
     ("  activation", "mean"),
-    ("  silent", "share of the examples where dloss/dz is 0; a unit silent in all is dead"),
+    ("  silent", "share of the examples where dloss/dz is 0; of a dead unit all"),
 )
 SHOWN_DEAD = 8  # dead units that are named in the text
 

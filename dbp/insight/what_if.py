@@ -66,8 +66,9 @@ class WhatIf:
                 "",
                 f"Cost over {count_text(self.examples, 'example')}, in float64. "
                 "d: the change of all these weights together.",
-                "First order: gradient . d; second order: d^T Hessian d / 2. The rest of the real change comes from",
-                "higher orders, and from kinks such as ReLU's that d crosses.",
+                "First order: gradient . d; second order: d^T Hessian d / 2. The rest of the",
+                "real change comes from higher orders, and from kinks such as ReLU's that d",
+                "crosses.",
             ]
         )
 

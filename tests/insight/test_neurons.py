@@ -95,6 +95,7 @@ def test_dead_units_are_found_and_silent_ones_counted():
     assert {1, 4} <= set(np.flatnonzero(found["dense_1"].dead))
     assert (found["dense_1"].mean_activation[[1, 4]] == 0).all()
     text = str(found)
+    assert max(map(len, text.splitlines())) <= 80
     assert f"dense_1: 7 units, {found['dense_1'].dead.sum()} dead (1, 4" in text
     assert "dense_2: 5 units, none dead" in text
 

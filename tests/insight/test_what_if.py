@@ -104,6 +104,7 @@ def test_what_if_of_no_change_and_of_far_too_large_a_one():
     assert str(same) == "nothing changes: the weights have these values already"
     bias = weights["dense_1/bias"] + 1e300 * np.eye(3)[0]
     squares = what_if(model, "mean_squared_error", weights, {"dense_1/bias": bias}, (X, np.zeros((len(X), 3))))
+    assert max(map(len, str(squares).splitlines())) <= 80
     assert "inf" in str(squares)
 
 

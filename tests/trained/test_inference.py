@@ -270,6 +270,13 @@ def test_a_file_that_is_neither_a_table_nor_hdf5_is_refused(trained, run_command
     assert f"but not as {name[1:]}; name p.csv or p.h5\n" in err
 
 
+def test_standard_output_is_no_file_of_predictions(trained, run_command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run_command("predict", trained, write(tmp_path / "data.h5"), "-")
+    assert (code, (tmp_path / "-").exists()) == (2, False)
+    assert "OUT is -, but results go to a file; name one, such as out.csv\n" in err
+
+
 def test_of_two_classes_the_probability_is_that_of_the_second(run_command, tmp_path):
     data = write(tmp_path / "train.h5", X, (Y > 0).astype(int), None, ["no", "yes"])
     settings = Settings([nn.Dense(1)], "binary_cross_entropy", data, Adam(3e-2), 9, 12, out=str(tmp_path / "run"))
