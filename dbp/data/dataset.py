@@ -264,7 +264,7 @@ def _check_inputs_shape(name: str, column: str, shape: tuple[int, ...]) -> None:
     if len(shape) < 2:
         raise UserError(
             f"{name}: {column} must have at least two axes, examples and features, but have shape "
-            f"{shape}; reshape one feature to (examples, 1)"
+            f"{shape}; reshape one example to (1, features), or one feature to (examples, 1)"
         )
     needed = 4 * math.prod(shape[1:])  # in float32; a model is built with two examples
     if 2 * needed > (memory := machine_memory()):

@@ -128,7 +128,7 @@ def test_named_columns_are_brought_into_the_order_of_the_training(trained, writt
     ("given", "message"),
     [
         (STORED[:, :4], r"inputs of shape \(4,\) do not fit the model, which was trained on inputs of shape \(5,\)"),
-        (STORED[0], "at least two axes, examples and features"),
+        (STORED[0], r"reshape one example to \(1, features\), or one feature to \(examples, 1\)"),
         (np.full((2, 5), "x"), "must be numbers"),
         ({"input": STORED}, "unknown column 'input'; did you mean 'inputs'"),
         ({"targets": Y}, "inputs are missing"),
