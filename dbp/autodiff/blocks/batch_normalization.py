@@ -15,6 +15,7 @@ from dbp.autodiff.blocks.activations import relu_in_place
 from dbp.autodiff.blocks.block import Block
 from dbp.autodiff.blocks.channels import ChannelSums, long_rows, on_channels, on_rows, pieces
 from dbp.autodiff.blocks.normalization import OtherParts, normalize
+from dbp.autodiff.cotangents import array_in
 from dbp.autodiff.fast_convolution.epilogue import gate
 from dbp.autodiff.primitives import relu
 from dbp.autodiff.scratch import buffer
@@ -176,9 +177,7 @@ class _BackwardPasses:
     """
 
     def __init__(self, g: Array, y: Array, x: Array, kept: Moments, relu_after: bool, memory: Array | None) -> None:
-        if memory is None or memory.dtype != y.dtype or not memory.flags.c_contiguous:
-            memory = np.empty(x.shape, y.dtype)
-        self._channels, self._result = x.shape[-1], memory
+        self._channels, self._result = x.shape[-1], array_in(memory, x.shape, y.dtype)
         g = g.astype(y.dtype, copy=False)
         self._out, self._x, self._y, self._g = (long_rows(a, self._channels) for a in (self._result, x, y, g))
         self._center, self._rest = _center_and_rest(*kept, self._out)
