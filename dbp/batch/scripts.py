@@ -128,6 +128,9 @@ def _values(request: Request, scheduler: Scheduler, site: Site) -> dict[str, str
         "image": request.image,
         "claim": request.claim,
         "implementation": {"MPICH": "MPICH", "Intel MPI": "Intel"}.get(site.vendor, "OpenMPI"),
+        "huge_pages": "\n".join(
+            f'export {name}="${{{name}:-{value}}}" # arrays in huge pages' for name, value in HUGE_PAGES.items()
+        ),
         "submit": scheduler.submit_line(site.script),
         "script": site.script,
         "run": site.run,

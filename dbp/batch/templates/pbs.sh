@@ -16,7 +16,7 @@ cd "$PBS_O_WORKDIR" || exit 1
 # Change this for your site: what dbp and its MPI need, such as module load openmpi
 @environment@
 export OMP_NUM_THREADS=@threads@
-export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}" # arrays in huge pages
+@huge_pages@
 python=@python@
 
 script=@script@
