@@ -1,7 +1,7 @@
 """The state of a run after a step, as one type: saving, resuming and recovery after dead ranks all use it.
 
 Rank 0 holds it; the snapshots of other ranks are empty. Vectors of a checkpoint are read only when they are put into a
-run, straight into their offsets of the file, so that a snapshot of an open file takes next to no memory.
+run, straight into the vectors of the run, so that a snapshot of an open file takes next to no memory.
 """
 
 from __future__ import annotations

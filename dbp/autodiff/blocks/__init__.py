@@ -1,7 +1,7 @@
 """Blocks: compositions of primitives, fused into one node of the graph with fewer passes over memory.
 
 The specification of a block is the composition itself. On plain arrays a fused version of value and derivative runs in
-its position. When the derivative is to be differentiated again, the block records its specification instead.
+its place. When the derivative is to be differentiated again, the block records its specification instead.
 """
 
 from __future__ import annotations
