@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from dbp.batch.launcher_process import NOT_STARTED
 from dbp.checkpoint import StoredCheckpoint, digest_arrays, find
 from tests import processes
-from tests.launcher import LAUNCHER_SETTINGS, NOT_BEGUN
+from tests.launcher import LAUNCHER_SETTINGS
 from tests.processes import Outcome
 
 ROOT = Path(__file__).parent.parent
@@ -32,7 +33,7 @@ def run(*command, timeout=60, cwd=None, env=None) -> Outcome:
     """
     options = {"timeout": timeout, "cwd": cwd, "env": os.environ | LAUNCHER_SETTINGS | (env or {})}
     outcome = processes.run(*command, **options)
-    return processes.run(*command, **options) if outcome.code == NOT_BEGUN else outcome
+    return processes.run(*command, **options) if outcome.code == NOT_STARTED else outcome
 
 
 def launcher(python: str = sys.executable) -> str:

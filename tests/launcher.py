@@ -1,4 +1,4 @@
-"""What all tests tell the launchers of MPI, and what a launcher tells them."""
+"""What all tests tell the launchers of MPI."""
 
 LAUNCHER_SETTINGS = {  # to start more ranks than cores, as root, without searching for networks
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
@@ -12,4 +12,3 @@ LAUNCHER_SETTINGS = {  # to start more ranks than cores, as root, without search
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
-NOT_BEGUN = 213  # the exit code of Open MPI's launcher if it could not start

@@ -25,6 +25,8 @@ from dbp.process_tree import ends_with_parent
 from dbp.saving.stopping import INTERRUPTED_TWICE, LAUNCHER_SIGNAL, SIGNALS
 from dbp.terminal import terminal_of, write_error
 
+NOT_STARTED = 213  # the exit code of Open MPI's launcher if it could not start itself, as on a busy machine
+RESTART_SECONDS = 2.0  # before such a launcher is started once more
 START_SECONDS, RETRY_SECONDS = 20.0, 0.1  # a signal waits so long for ranks that may all be on other machines
 # Files that a launcher has open, measured with Open MPI 5 (22 and 3), with a reserve; with too few it may never end.
 FILES, FILES_OF_RANK = 44, 5
@@ -45,8 +47,32 @@ def run_until_all_died(command: list[str], environment: dict[str, str]) -> int:
 
 
 def run_launcher(command: list[str], environment: dict[str, str]) -> int:
-    """Run a launcher and return its exit code; forward signals to it, and its error output to ours."""
+    """Run a launcher and return its exit code; forward signals to it, and its error output to ours.
+
+    One that could not start itself is run once more.
+    """
     signals = ForwardedSignals()
+    code, errors = _run(command, environment, signals)
+    if code == NOT_STARTED and not signals.received and not errors.banners:  # a banner would say that a rank has ended
+        write_error(f"dbp: {Path(command[0]).name} could not start itself (exit code {code}), and is started once more")
+        time.sleep(RESTART_SECONDS)
+        code, errors = _run(command, environment, signals)
+    if code not in (0, NOT_FINISHED) and not signals.received and errors.is_empty:
+        _explain(code, errors.banners)
+    if signal.SIGINT in signals.received and code not in (0, NOT_FINISHED):
+        if signals.received.count(signal.SIGINT) > 1:
+            write_error(f"\n{INTERRUPTED_TWICE}")
+        elif code != INTERRUPTED:  # else the ranks have said it
+            write_error("\ndbp: interrupted")
+        return INTERRUPTED
+    code = 128 - code if code < 0 else code
+    if signals.received and code == 128 + signal.SIGUSR1:  # it came before launcher or ranks had a handler
+        return 128 + signals.received[0]
+    return code
+
+
+def _run(command: list[str], environment: dict[str, str], signals: ForwardedSignals) -> tuple[int, WithoutBanners]:
+    """Run a launcher; return its exit code, negative for a signal, and what is known of its error output."""
     # It gets a process group of its own: the terminal would interrupt it, and it would leave ranks no time to save.
     stdin = subprocess.DEVNULL if sys.stdin is not None and sys.stdin.isatty() else None
     process = subprocess.Popen(
@@ -64,19 +90,7 @@ def run_launcher(command: list[str], environment: dict[str, str]) -> int:
     with _copied(process.stdout, sys.stdout.buffer):
         errors.copy(process.stderr.fileno())
         process.stderr.close()
-    code = process.wait()
-    if code not in (0, NOT_FINISHED) and not signals.received and errors.is_empty:
-        _explain(code, errors.banners)
-    if signal.SIGINT in signals.received and code not in (0, NOT_FINISHED):
-        if signals.received.count(signal.SIGINT) > 1:
-            write_error(f"\n{INTERRUPTED_TWICE}")
-        elif code != INTERRUPTED:  # else the ranks have said it
-            write_error("\ndbp: interrupted")
-        return INTERRUPTED
-    code = 128 - code if code < 0 else code
-    if signals.received and code == 128 + signal.SIGUSR1:  # it came before launcher or ranks had a handler
-        return 128 + signals.received[0]
-    return code
+    return process.wait(), errors
 
 
 def _explain(code: int, banners: bytes) -> None:

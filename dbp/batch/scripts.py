@@ -15,6 +15,7 @@ from importlib.resources import files
 from pathlib import PurePosixPath
 
 from dbp.batch.launch import HUGE_PAGES
+from dbp.batch.launcher_process import NOT_STARTED
 from dbp.batch.queue_systems import Scheduler
 from dbp.batch.request import Request
 
@@ -150,6 +151,7 @@ def _shared(scheduler: Scheduler, seconds: float | None) -> str:
         cancel = f'[ "$SECONDS" -ge {max(0, int(seconds - TERM_MARGIN))} ] || {cancel}'
         why = "\n    # TERM comes from the time limit if that is near; before, it cancels the job."
     text = _template("train.sh").rstrip()
+    text = text.replace("@not_started@", str(NOT_STARTED))
     return text.replace("@signal@", scheduler.warning_signal).replace("@cancel@", cancel).replace("@why@", why)
 
 

@@ -15,6 +15,7 @@ from dbp.batch.launcher_process import ForwardedSignals, allow_files, run_launch
 from dbp.errors import UserError
 from dbp.parallel.machine.shared_memory import SEGMENT_FOLDER
 from dbp.saving.stopping import SIGNALS
+from tests import processes
 from tests.processes import ProcessTree, wait_until
 
 FAILING = "import os, dbp.batch.launcher_process as p; p.WithoutBanners = lambda *_: 1 / 0; "
@@ -54,6 +55,20 @@ def test_a_signal_waits_until_there_is_a_rank():
         assert wait_until(lambda: "up" in tree.out, 20)
         tree.process.send_signal(signal.SIGTERM)
         assert tree.wait(20) in (7, 128 + signal.SIGTERM)  # the rank may not have its handler yet
+
+
+@pytest.mark.parametrize(
+    ("error", "calls"),
+    [("[h:1] PMIX ERROR: PMIX_ERROR in file x", 2), (f"{DASHES}\nprterun: Exit code: 213\n{DASHES}", 1)],
+)
+def test_a_launcher_that_could_not_start_itself_is_started_once_more(tmp_path, error, calls):
+    """But not if a rank has ended with its exit code, as Open MPI then says."""
+    program = (
+        f'echo call >> {tmp_path}/calls; [ "$(wc -l < {tmp_path}/calls)" -eq 1 ] || exit 0; echo "$1" >&2; exit 213'
+    )
+    outcome = processes.run(*launching("sh", "-c", program, "sh", error), timeout=30)
+    assert (outcome.code, outcome.err.count("sh could not start itself")) == ((0, 1) if calls == 2 else (213, 0))
+    assert (tmp_path / "calls").read_text() == calls * "call\n"
 
 
 @pytest.fixture

@@ -15,11 +15,12 @@ from pathlib import Path
 from subprocess import STDOUT
 from typing import ParamSpec
 
+from dbp.batch.launcher_process import NOT_STARTED
 from dbp.checkpoint import checkpoints_of, step_of
 from tests.fault_injection import injector
 from tests.fault_injection.injector import DELAY, SYNCING, Fault
 from tests.fault_injection.reference_run import CONFIG, ReferenceRun, wrong_in
-from tests.launcher import LAUNCHER_SETTINGS, NOT_BEGUN
+from tests.launcher import LAUNCHER_SETTINGS
 from tests.processes import ProcessTree, TimeLimitError
 from tests.shared_memory import GONE_SECONDS, left_in_shared_memory, shared_memory
 
@@ -175,7 +176,7 @@ class Bench:
         for _ in range(2):
             with self.job(ranks, *words, fresh=False) as job:
                 code = job.wait()
-            if code != NOT_BEGUN:
+            if code != NOT_STARTED:
                 break
         if code is None:
             return f"hang: going on, {job.text[-300:]}"
@@ -240,7 +241,7 @@ def retried(function: Callable[P, JobResult]) -> Callable[P, JobResult]:
     @functools.wraps(function)
     def tried(*arguments: P.args, **more: P.kwargs) -> JobResult:
         result = function(*arguments, **more)
-        return function(*arguments, **more) if result.code == NOT_BEGUN else result
+        return function(*arguments, **more) if result.code == NOT_STARTED else result
 
     return tried
 

@@ -27,6 +27,8 @@ def model(scope, x):
             raise dbp.UserError("found on one rank only")
         if way == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        if way == "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
         sys.exit(int(way.removeprefix("exit")))
     return x @ scope.parameter("weight", (3, 2))
 

@@ -1,5 +1,4 @@
-# Runs a launcher and sets $code. The launcher runs in the background, as a shell gets no signal while it waits for a
-# command in the foreground. Once the run has begun, $code comes from its status: a launcher may end with 0 although
+# Runs a launcher and sets $code. Once the run has begun, $code comes from its status: a launcher may end with 0 although
 # it has lost a node.
 train() {
     cancelled=
@@ -9,18 +8,33 @@ train() {
     # A run that finds this file saves and stops. Unlike a signal, it cannot kill the launcher.@why@
     trap 'touch "$run/stop"' @signal@
     trap '@cancel@; touch "$run/stop"' TERM INT HUP
-    "$@" &
-    while kill -0 $! 2>/dev/null; do wait $!; done
-    wait $!
-    code=$?
+    launch "$@"
+    # Open MPI's launcher ends with @not_started@ if it could not start itself, which a busy node may cause: then once more.
+    if [ "$code" -eq @not_started@ ] && [ -z "$cancelled" ] && ! has_begun; then
+        sleep 5
+        launch "$@"
+    fi
     trap : @signal@
     rm -f "$run/stop"
-    if [ "$code" -ne 2 ] && [ "$run/status.json" -nt "$run/.job" ]; then
+    if [ "$code" -ne 2 ] && has_begun; then
         "$python" -m dbp status "$run" --quiet --wait 90
         code=$?
     elif [ "$code" -eq 0 ] || [ "$code" -eq 75 ]; then
         code=1
     fi
+}
+
+# Runs it in the background, as a shell gets no signal while it waits for a command in the foreground.
+launch() {
+    "$@" &
+    while kill -0 $! 2>/dev/null; do wait $!; done
+    wait $!
+    code=$?
+}
+
+# Whether the run has written its status in this job.
+has_begun() {
+    [ "$run/status.json" -nt "$run/.job" ]
 }
 
 # Prints the last line and ends the job, unless another job must continue the run.

@@ -19,6 +19,7 @@ from dbp.parallel.machine.shared_memory import Bytes
 from dbp.parallel.ranks.clock import StageClock
 from dbp.parallel.ranks.comm import Communicator, NoSurvival, OneProcess
 from dbp.parallel.ranks.connections import Connections, is_crowded, node_number
+from dbp.parallel.ranks.crashes import ends_by_crash
 from dbp.parallel.ranks.deadline import Deadline, LibraryTimer
 from dbp.parallel.ranks.memory import use_one_arena
 from dbp.parallel.ranks.mpi_calls import MPICalls
@@ -201,7 +202,7 @@ def _all_ranks(watchdog: Watchdog, watched: AbstractContextManager[None], fault_
 
         if fault_tolerant:  # with several threads in it, Open MPI's TCP deadlocks when a rank has died
             mpi4py.rc.thread_level = "serialized"
-        with watched:
+        with watched, ends_by_crash():
             from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         return OneProcess("one process, no MPI library found", reason=" ".join(str(error).split()))
