@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from dbp.checkpoint import checkpoints_of
 from tests.fault_injection import folder_events, injector, kinds, outside_events, train_jobs
 from tests.fault_injection.hostile import HOSTILE
 from tests.fault_injection.injector import ALWAYS, FAULTS
@@ -208,11 +209,12 @@ def test_other_jobs_in_the_folder(bench, by):
 
 def test_going_on_twice_within_an_epoch_and_at_its_very_end(bench):
     """An epoch has 26 steps: the run is killed in steps 10, 20 and 28 and resumes from 7, 14 and 26."""
-    for number, step in enumerate((10, 20, 28)):
+    for number, (step, saved) in enumerate([(10, 7), (20, 14), (28, 26)]):
         at = step - (0, 7, 14)[number]  # counted from where it goes on
-        with bench.job(0, happens=("0", "step", str(at), "wait0.5,SIGKILL"), fresh=number == 0) as job:
+        ways = f"until:checkpoints/{checkpoints_of(bench.run).path_of(saved).name},SIGKILL"
+        with bench.job(0, happens=("0", "step", str(at), ways), fresh=number == 0) as job:
             assert job.wait() == -signal.SIGKILL
-        assert train_jobs.newest_step(bench.run) == (7, 14, 26)[number]
+        assert train_jobs.newest_step(bench.run) == saved
         assert wrong_in(bench.run, bench.reference, finished=False) == ""
     assert bench.resume(2) == ""
 

@@ -2,7 +2,8 @@
 
 RANKS are numbers with commas between, or "all". The fault comes before the NUMBER-th MOMENT, which is import or one of
 MOMENTS. WAYS, with commas between, are carried out in turn: raise, user (an error of the user, on this rank only),
-exit0, exit3, wait1.5 (seconds), or the name of a signal. The words of the command line follow.
+exit0, exit3, wait1.5 (seconds), until:FILE (until that is in the run's folder), or the name of a signal. The words of
+the command line follow.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+LIMIT = 40.0  # seconds for a file to come
 RANKS, MOMENT, NUMBER, WAYS = sys.argv[1].split(","), sys.argv[2], int(sys.argv[3]), sys.argv[4]
 
 MOMENTS = {
@@ -48,10 +51,21 @@ def _happen(way: str) -> None:
         raise UserError("found on one rank only")
     if way.startswith("exit"):
         sys.exit(int(way.removeprefix("exit")))
-    if way.startswith("wait"):
+    if way.startswith("until:"):
+        wait_for(Path(sys.argv[sys.argv.index("--out") + 1]) / way.removeprefix("until:"))
+    elif way.startswith("wait"):
         time.sleep(float(way.removeprefix("wait")))
     else:
         os.kill(os.getpid(), signal.Signals[way])
+
+
+def wait_for(file: Path) -> None:
+    """Wait for a file."""
+    ends = time.monotonic() + LIMIT
+    while not file.exists():
+        if time.monotonic() > ends:
+            raise TimeoutError(f"{file} does not come")
+        time.sleep(0.01)
 
 
 def interpose(owner: Any, name: str) -> None:

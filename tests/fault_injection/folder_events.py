@@ -25,7 +25,7 @@ WAIT = ("0", "step", "60", "wait2")
 
 def by_stop_file(bench: Bench, ranks: int, again: int) -> str:
     """Ask a job to stop by a file."""
-    with bench.job(ranks, happens=WAIT) as job:
+    with bench.job(ranks, happens=("0", "step", "60", "until:stop")) as job:
         job.at("steps", 0)
         (bench.run / "stop").touch()
         result = wait_for_end(job, shared_memory())
