@@ -24,11 +24,13 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import IO, Any, Self
 
 MARK = "DBP_TEST_TREES"  # the variable with the tokens of all trees that a process is in
 ENDED = (b"Z", b"X")  # states of processes in /proc: a zombie, dead
-GONE_SECONDS = 10.0  # in which a killed process is gone, unless it hangs in the kernel
+LIMIT = 120.0  # seconds for a command or a wait; on a machine that is five times slower too only what hangs meets it
+GONE_SECONDS = 30.0  # in which a killed process is gone, unless it hangs in the kernel
 
 
 class TimeLimitError(Exception):
@@ -102,7 +104,7 @@ def run_here(*command: object, env: Mapping[str, str] | None = None) -> int:
         return tree.process.wait()
 
 
-def wait_until(condition: Callable[[], object], seconds: float) -> bool:
+def wait_until(condition: Callable[[], object], seconds: float = LIMIT) -> bool:
     """Wait until a condition holds; return False if it does not in time."""
     ends = time.monotonic() + seconds
     while not condition():
@@ -114,6 +116,8 @@ def wait_until(condition: Callable[[], object], seconds: float) -> bool:
 
 class ProcessTree:
     """A process and all that it starts, in a with statement at whose end nothing of it is left.
+
+    An exception that leaves the statement gets a note of what the tree has printed, as that may tell the cause.
 
     Args:
         command: words, each of which is made a string.
@@ -135,13 +139,17 @@ class ProcessTree:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             self.end()
         finally:
             self._printed = {name: self._text(name) for name in self._files}
             for file in self._files.values():
                 file.close()
+        if error is not None and not isinstance(error, TimeLimitError) and self._files:  # which has it in its text
+            error.add_note(f"{' '.join(map(str, self._command))} has printed:\n{self.out}{self.err}")
 
     @property
     def out(self) -> str:
@@ -173,7 +181,7 @@ class ProcessTree:
         """Return the processes of all ranks that Open MPI started."""
         return [pid for pid, environment in self.processes().items() if b"\0OMPI_COMM_WORLD_RANK=" in environment]
 
-    def wait(self, seconds: float) -> int:
+    def wait(self, seconds: float = LIMIT) -> int:
         """Wait for the end of the first process and return its exit code; raise TimeLimitError."""
         if self.process.poll() is None:
             file = os.pidfd_open(self.process.pid)  # tells it at once; Popen.wait() looks every 50 ms

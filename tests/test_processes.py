@@ -70,6 +70,13 @@ def test_a_daemon_with_process_numbers_of_its_own_is_ended():
     assert not any(map(is_running, inside))
 
 
+def test_an_exception_tells_what_the_process_had_printed():
+    with pytest.raises(AssertionError) as error, ProcessTree("sh", "-c", "echo why; echo because >&2") as tree:
+        tree.wait()
+        raise AssertionError("it failed")
+    assert error.value.__notes__ == ["sh -c echo why; echo because >&2 has printed:\nwhy\nbecause\n"]
+
+
 @pytest.mark.slow
 def test_a_terminal_that_is_not_left_is_taken_away():
     with pytest.raises(TimeLimitError, match="no end within 3 s") as error:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import STDOUT
+from types import TracebackType
 from typing import ParamSpec
 
 from dbp.batch.launcher_process import NOT_STARTED
@@ -67,8 +68,10 @@ class Job:
     def __enter__(self) -> Job:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._tree.__exit__(*error)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._tree.__exit__(kind, error, trace)
 
     @property
     def text(self) -> str:
