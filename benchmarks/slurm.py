@@ -25,12 +25,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/ is beside this fold
 
 from tests import hosts
 from tests.hosts import NETWORK, Hosts, die_with_parent
-from tests.processes import MARK, ProcessTree, output_of, run, run_here
+from tests.processes import LIMIT, MARK, ProcessTree, output_of, run, run_here
 
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "scancel")
 CORES = 4  # that each node claims to have
 LOCAL = "/run/dbp-local"  # a folder that each host has for itself
-START = 30.0  # seconds in which all must have come up
 CONFIG = """\
 ClusterName=test
 SlurmctldHost={first}({address})
@@ -135,7 +134,7 @@ class Slurm:
         self._daemons.append(stack.enter_context(daemon))
 
     def _wait(self, what: str, ready: Callable[[], bool]) -> None:
-        until = time.monotonic() + START
+        until = time.monotonic() + LIMIT
         while not ready():
             if time.monotonic() > until or any(daemon.process.poll() is not None for daemon in self._daemons):
                 logs = "".join(path.read_text()[-2000:] for path in sorted(self._folder.glob("*.[lo]*")))
@@ -154,11 +153,11 @@ class Slurm:
 
     def tried(self, *command: str) -> str:
         """Run a command and return its output, or "" if it fails."""
-        return run(*self.words(*command), timeout=60).out
+        return run(*self.words(*command)).out
 
     def run(self, *command: str) -> str:
         """Run a command and return its output."""
-        return output_of(*self.words(*command), timeout=60)
+        return output_of(*self.words(*command))
 
     def state(self, job: str) -> dict[str, str]:
         """Return the state of a job by name, such as JobState and Restarts; {} once Slurm has forgotten it."""

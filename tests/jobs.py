@@ -13,7 +13,7 @@ from dbp.batch.launcher_process import NOT_STARTED
 from dbp.checkpoint import StoredCheckpoint, digest_arrays, find
 from tests import processes
 from tests.launcher import LAUNCHER_SETTINGS
-from tests.processes import Outcome
+from tests.processes import LIMIT, Outcome
 
 ROOT = Path(__file__).parent.parent
 PROGRAMS = Path(__file__).parent / "programs"
@@ -26,7 +26,7 @@ def slow(*values):
     ]
 
 
-def run(*command, timeout=60, cwd=None, env=None) -> Outcome:
+def run(*command, timeout=LIMIT, cwd=None, env=None) -> Outcome:
     """Run a command, with the settings of launchers, until all that it starts has ended; TimeLimitError if it does not.
 
     Open MPI's launcher sometimes fails to start itself, on a busy machine, before it has started anything: then again.

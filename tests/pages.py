@@ -101,7 +101,7 @@ def run_line(line: str) -> str:
     if words[:1] == ["python"] and plain:
         return run_script(words[1], *words[2:])
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    outcome = jobs.run("bash", "-ec", line, cwd=Path.cwd(), env={"PATH": path}, timeout=120)
+    outcome = jobs.run("bash", "-ec", line, cwd=Path.cwd(), env={"PATH": path})
     assert outcome.code == 0, f"{line}\n{outcome.text}"
     return outcome.text
 

@@ -61,7 +61,7 @@ class Outcome:
         return self.out + self.err
 
 
-def run(*command: object, timeout: float, cwd: object = None, env: Mapping[str, str] | None = None) -> Outcome:
+def run(*command: object, timeout: float = LIMIT, cwd: object = None, env: Mapping[str, str] | None = None) -> Outcome:
     """Run a command until it and all that it starts have ended; raise TimeLimitError if they have not in time."""
     with ProcessTree(*command, cwd=cwd, env=env) as tree:
         ends = time.monotonic() + timeout
@@ -71,7 +71,9 @@ def run(*command: object, timeout: float, cwd: object = None, env: Mapping[str, 
         return Outcome(code, tree.out, tree.err)
 
 
-def output_of(*command: object, timeout: float, cwd: object = None, env: Mapping[str, str] | None = None) -> str:
+def output_of(
+    *command: object, timeout: float = LIMIT, cwd: object = None, env: Mapping[str, str] | None = None
+) -> str:
     """Return what a command prints; raise RuntimeError if it fails."""
     outcome = run(*command, timeout=timeout, cwd=cwd, env=env)
     if outcome.code != 0:
@@ -79,7 +81,7 @@ def output_of(*command: object, timeout: float, cwd: object = None, env: Mapping
     return outcome.out
 
 
-def run_on_terminal(*command: object, timeout: float, env: Mapping[str, str] | None = None) -> Outcome:
+def run_on_terminal(*command: object, timeout: float = LIMIT, env: Mapping[str, str] | None = None) -> Outcome:
     """Run a command on a terminal that it has to itself; raise TimeLimitError if it has not left it in time."""
     ours, its = pty.openpty()
     shown, ends = b"", time.monotonic() + timeout

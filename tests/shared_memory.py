@@ -4,7 +4,7 @@ import contextlib
 import time
 from pathlib import Path
 
-GONE_SECONDS = 5.0  # in which all of a job must be gone when one of its ranks has died
+GONE_SECONDS = 20.0  # in which all of a job must be gone when one of its ranks has died, on a busy machine too
 
 
 def shared_memory() -> set[str]:

@@ -229,7 +229,7 @@ def test_any_number_of_ranks_gives_the_digest_of_the_readme_thrice(tmp_path):
     assert len(set(shown)) == 1
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     here = os.path.dirname(sys.executable)  # noqa: PTH120
-    outcome = run("bash", "-euc", command.replace(".venv/bin", here), cwd=tmp_path, timeout=120)
+    outcome = run("bash", "-euc", command.replace(".venv/bin", here), cwd=tmp_path)
     assert outcome.code == 0, outcome.text
     printed = outcome.out.split()
     assert len(printed) == 3

@@ -238,7 +238,7 @@ REMEDIES = {
 def test_one_rank_where_the_launcher_meant_two_is_refused(small, tmp_path, name):
     launcher()  # skips without an MPI
     environment, remedy = REMEDIES[name]
-    first = dbp("train", small, env=environment, timeout=20)
+    first = dbp("train", small, env=environment)
     assert first.code == 2
     assert first.err.count("\n") == 1
     assert "the launcher started 2 ranks, but each of them sees one rank only" in first.err

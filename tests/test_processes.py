@@ -5,7 +5,6 @@ import shlex
 import shutil
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -36,15 +35,13 @@ def printed(text):
 
 
 def may_set_processes_apart():
-    return os.geteuid() == 0 and shutil.which("unshare") and run(*APART, "true", timeout=20).code == 0
+    return os.geteuid() == 0 and shutil.which("unshare") and run(*APART, "true").code == 0
 
 
 @pytest.mark.slow
 def test_a_daemon_that_ignores_signals_and_keeps_the_outputs_is_ended_at_the_limit():
-    began = time.monotonic()
-    with pytest.raises(TimeLimitError, match="no end within 3 s") as error:
-        run(sys.executable, "-c", DAEMON, timeout=3)
-    assert time.monotonic() - began < 20
+    with pytest.raises(TimeLimitError, match="no end within 10 s") as error:
+        run(sys.executable, "-c", DAEMON, timeout=10)
     assert printed(error.value.output)
     assert not is_running(printed(error.value.output))
 
@@ -52,7 +49,7 @@ def test_a_daemon_that_ignores_signals_and_keeps_the_outputs_is_ended_at_the_lim
 def test_a_process_without_the_mark_is_ended_as_a_descendant():
     without = shlex.join(["setsid", "env", "-i", sys.executable, "-c", SLEEPER])
     with ProcessTree("sh", "-c", f"{without} & wait") as tree:
-        assert wait_until(lambda: printed(tree.out), 20)
+        assert wait_until(lambda: printed(tree.out))
         pid = printed(tree.out)
         assert is_running(pid)
     assert not is_running(pid)
@@ -63,7 +60,7 @@ def test_a_daemon_with_process_numbers_of_its_own_is_ended():
         pytest.skip("processes cannot have numbers and mounts of their own here")
     keep = shlex.join([sys.executable, "-c", DAEMON]) + "; sleep 600"  # the first process, with which all would end
     with ProcessTree(*APART, "sh", "-c", keep) as tree:
-        assert wait_until(lambda: printed(tree.out), 20)
+        assert wait_until(lambda: printed(tree.out))
         assert printed(tree.out) not in tree.processes()
         inside = list(tree.processes())
         assert len(inside) >= 4
@@ -71,16 +68,22 @@ def test_a_daemon_with_process_numbers_of_its_own_is_ended():
 
 
 def test_an_exception_tells_what_the_process_had_printed():
-    with pytest.raises(AssertionError) as error, ProcessTree("sh", "-c", "echo why; echo because >&2") as tree:
-        tree.wait()
-        raise AssertionError("it failed")
+    tree = ProcessTree("sh", "-c", "echo why; echo because >&2")
+
+    def fail():
+        with tree:
+            tree.wait()
+            raise AssertionError("it failed")
+
+    with pytest.raises(AssertionError) as error:
+        fail()
     assert error.value.__notes__ == ["sh -c echo why; echo because >&2 has printed:\nwhy\nbecause\n"]
 
 
 @pytest.mark.slow
 def test_a_terminal_that_is_not_left_is_taken_away():
-    with pytest.raises(TimeLimitError, match="no end within 3 s") as error:
-        run_on_terminal(sys.executable, "-c", SLEEPER, timeout=3)
+    with pytest.raises(TimeLimitError, match="no end within 10 s") as error:
+        run_on_terminal(sys.executable, "-c", SLEEPER, timeout=10)
     assert printed(error.value.output)
     assert not is_running(printed(error.value.output))
 
@@ -121,10 +124,10 @@ def test_a_test_that_hangs_ends_with_all_that_it_has_started(tmp_path, where):
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     words = ("-p", "tests.time_limits", "-p", "no:cacheprovider", "-c", tmp_path / "pytest.ini", tmp_path)
     with ProcessTree(sys.executable, "-m", "pytest", *words, cwd=ROOT) as tree:
-        code = tree.wait(60)
+        code = tree.wait()
         pid = printed(path.read_text())
         assert pid
-        assert wait_until(lambda: not is_running(pid), 20)  # before the tree is ended
+        assert wait_until(lambda: not is_running(pid))  # before the tree is ended
         out, err = tree.out, tree.err
     assert code == 1, out
     if where == "in a library":
@@ -140,6 +143,6 @@ def test_what_a_killed_pytest_has_started_is_ended(tmp_path):
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     words = ("-p", "tests.time_limits", "-p", "no:cacheprovider", "-c", tmp_path / "pytest.ini", tmp_path)
     with ProcessTree(sys.executable, "-m", "pytest", *words, cwd=ROOT) as tree:
-        assert wait_until(lambda: path.exists() and printed(path.read_text()), 60)
+        assert wait_until(lambda: path.exists() and printed(path.read_text()))
         tree.process.send_signal(signal.SIGKILL)
-        assert wait_until(lambda: not is_running(printed(path.read_text())), 20)
+        assert wait_until(lambda: not is_running(printed(path.read_text())))

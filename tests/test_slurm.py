@@ -13,6 +13,7 @@ import pytest
 from slurm import Slurm, why_not
 
 from tests.jobs import LAUNCHER_SETTINGS, PROGRAMS, ROOT, SMALL, dbp, digest, launcher, run
+from tests.processes import LIMIT
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 
@@ -68,7 +69,7 @@ class Batch:
         except FileNotFoundError:
             return {}
 
-    def wait(self, condition, seconds=60):
+    def wait(self, condition, seconds=LIMIT):
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, f"{self.text}\n{self.status()}\n{self.slurm.state(self.id)}"
@@ -77,7 +78,7 @@ class Batch:
     def wait_for_steps(self, count):
         self.wait(lambda: self.status().get("step", 0) >= count)
 
-    def ended(self, seconds=60):
+    def ended(self, seconds=LIMIT):
         return self.slurm.until(self.id, ENDED, seconds)
 
 
@@ -221,7 +222,7 @@ def test_a_job_whose_rank_is_killed_is_gone_on_with(slurm, long, tmp_path):
 
 def srun(slurm, kind, *words, python=sys.executable):
     options = ("--nodes=2", "--ntasks=2", f"--mpi={kind}", "--time=3")
-    return run(*slurm.words("srun", *options, python, "-m", "dbp", *map(str, words)), timeout=60)
+    return run(*slurm.words("srun", *options, python, "-m", "dbp", *map(str, words)))
 
 
 def refused(outcome, remedy):
@@ -255,7 +256,7 @@ def test_srun_trains_with_mpich(slurm, small, tmp_path, reference, mpich_python)
 
 
 def test_a_job_stops_before_its_time_limit_and_goes_on(limited, tmp_path):
-    assert limited.ended(100)["JobState"] == "COMPLETED", limited.text
+    assert limited.ended(2 * LIMIT)["JobState"] == "COMPLETED", limited.text
     assert limited.text.count("(restart 1)") == 1
     assert re.search(r"stop requested by the time limit of \d+", limited.text)
     assert "TIMEOUT" not in limited.text
@@ -266,7 +267,7 @@ def test_a_job_stops_before_its_time_limit_and_goes_on(limited, tmp_path):
 def test_nothing_is_left_of_a_slurm(slurm):
     with Slurm(1) as another:
         job = another.run("sbatch", "--parsable", "--wrap=sleep 100", "--output=/dev/null").strip()
-        another.until(job, ("RUNNING",), 20)
+        another.until(job, ("RUNNING",), LIMIT)
         inside = list(processes_in(another, "h0"))
         assert len(inside) > 2  # its daemons, and what the job started
         folder = another.config.parent

@@ -32,7 +32,7 @@ def test_a_training_goes_on_when_its_terminal_is_closed(small, tmp_path):
         os.close(its)
         os.close(ours)
         os.write(writer, b"x")
-        assert tree.wait(60) == 0
+        assert tree.wait() == 0
     assert digest(tmp_path / "run")
 
 
@@ -73,7 +73,7 @@ def test_a_line_that_a_terminal_is_too_narrow_for_becomes_several():
 
 def test_an_error_is_wrapped_on_a_terminal_and_one_line_elsewhere():
     code = "from dbp.terminal import write_error; write_error('word ' * 40 + 'end')"
-    shown = run_on_terminal(sys.executable, "-c", code, timeout=30).out.splitlines()
+    shown = run_on_terminal(sys.executable, "-c", code).out.splitlines()
     assert [len(line) > 0 for line in shown] == [True] * 3
     assert max(map(len, shown)) <= 80
     assert run(sys.executable, "-c", code).err == "word " * 40 + "end\n"

@@ -13,9 +13,8 @@ from subprocess import STDOUT
 
 from tests.jobs import ROOT
 from tests.launcher import LAUNCHER_SETTINGS
-from tests.processes import ProcessTree
+from tests.processes import LIMIT, ProcessTree
 
-LIMIT = 60.0  # seconds for a job
 SLOWLY = """
 import os, sys, time
 if "SLOWLY" in os.environ and "train" in sys.orig_argv:
@@ -168,7 +167,7 @@ def run_script(command, environment, folder, disturb=None) -> Job:
     with ProcessTree(*command, cwd=folder, env=environment, stderr=STDOUT) as tree:
         if disturb is not None:
             disturb(tree.process.pid)
-        return Job(tree.wait(LIMIT), tree.out.splitlines())
+        return Job(tree.wait(), tree.out.splitlines())
 
 
 def when_under_way(run: Path, step: int) -> dict:

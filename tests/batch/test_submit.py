@@ -149,10 +149,10 @@ def test_where_scontrol_is_missing_a_job_submits_itself(folder):
 def test_this_machine_starts_a_run_again_that_lost_a_rank(folder, unbroken):
     words = (sys.executable, "-m", "dbp", "submit", "c.toml", "--ranks-per-node", "2", "--scheduler", "mpirun")
     with ProcessTree(*words, cwd=folder, env=os.environ | LAUNCHER_SETTINGS | slowly(folder)) as tree:
-        assert tree.wait(60) == 0, tree.out + tree.err  # the job runs on in the background
+        assert tree.wait() == 0, tree.out + tree.err  # the job runs on in the background
         kills_rank_0(folder / "run")(0)
         output = folder / "run" / "job-mpirun.out"
-        assert wait_until(lambda: "run run: finished" in output.read_text(), 90), output.read_text()
+        assert wait_until(lambda: "run run: finished" in output.read_text()), output.read_text()
     assert dbp("status", "run", "--quiet", cwd=folder).code == 0
     assert digest(folder / "run") == unbroken
     assert "run run: continued, start 2 of at most 20" in output.read_text().splitlines()

@@ -21,9 +21,9 @@ def interrupted(python, small, number):
     """Return the outcome of dbp run when it gets a signal in the middle of training."""
     command = [python, *DBP, "run", "-n", "2", "--", "train", str(small), "--set", "epochs=100000"]
     with ProcessTree(*command, env=os.environ | LAUNCHER_SETTINGS) as tree:
-        assert wait_until(lambda: " 2/100000  " in tree.out, 60), tree.err
+        assert wait_until(lambda: " 2/100000  " in tree.out), tree.err
         tree.process.send_signal(number)
-        return tree.wait(30), tree.out, tree.err
+        return tree.wait(), tree.out, tree.err
 
 
 @pytest.mark.slow
@@ -49,7 +49,7 @@ def test_dbp_run_with_mpich_has_a_training_save_too(small, mpich_python):
 def test_dbp_run_starts_ranks_without_noise(small, tmp_path, reference):
     environment = {name: value for name, value in os.environ.items() if name not in LAUNCHER_SETTINGS}
     command = (sys.executable, *DBP, "run", "-n", 3, "--", "train", small)
-    outcome = processes.run(*command, env=environment, timeout=60)
+    outcome = processes.run(*command, env=environment)
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.startswith("dbp 0.1.0: 3 ranks (Open MPI")
     assert digest(tmp_path / "run") == reference[0]
@@ -84,7 +84,7 @@ def test_a_launcher_of_another_mpi_is_refused(small, tmp_path, mpich_python):
 
 def on_a_terminal(command):
     """Return what a command shows on a terminal of its own; check its exit code."""
-    outcome = run_on_terminal(*command, env=os.environ | LAUNCHER_SETTINGS, timeout=60)
+    outcome = run_on_terminal(*command, env=os.environ | LAUNCHER_SETTINGS)
     assert outcome.code == 0, outcome.out
     return outcome.out
 

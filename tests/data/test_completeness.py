@@ -209,7 +209,7 @@ def test_more_sources_than_may_be_open_are_refused():
         except UserError as error:
             print(error)
     """
-    told = output_of(sys.executable, "-c", code, timeout=30)
+    told = output_of(sys.executable, "-c", code)
     assert told.startswith("rows.h5: 'inputs' is virtual, and its 60 parts cannot be open at once (")
     np.testing.assert_array_equal(HDF5Dataset("rows.h5").read(slice(0, 60)).inputs, X[[0] * 60])
 

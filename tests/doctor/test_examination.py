@@ -106,7 +106,7 @@ def test_for_programs(tmp_path):
 
 @pytest.mark.slow
 def test_on_a_terminal_marks_are_colored():
-    outcome = run_on_terminal(sys.executable, *DOCTOR, timeout=60)
+    outcome = run_on_terminal(sys.executable, *DOCTOR)
     assert outcome.code == 0
     assert "\x1b[32mgood\x1b[0m     MPI library" in outcome.out
 

@@ -20,8 +20,8 @@ from dbp.cli import main as command_line
 from dbp.saving import saver
 from tests.fault_injection.injector import FAULTS, Calls, Fault
 from tests.fault_injection.reference_run import CONFIG, ReferenceRun, wrong_in
+from tests.processes import LIMIT
 
-LIMIT = 60.0  # seconds
 KILLED, CRASHED = -int(signal.SIGKILL), 99
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from dbp.checkpoint import checkpoints_of
 from tests.fault_injection.hostile import HOSTILE
 from tests.fault_injection.reference_run import wrong_in
-from tests.fault_injection.train_jobs import LIMIT, Bench, Job, JobResult, newest_step, wait_for_end, wrong_stop
-from tests.processes import output_of, run
+from tests.fault_injection.train_jobs import Bench, Job, JobResult, newest_step, wait_for_end, wrong_stop
+from tests.processes import LIMIT, output_of, run
 from tests.shared_memory import shared_memory
 
 HOST = socket.gethostname()
@@ -36,7 +36,7 @@ def by_stop_file(bench: Bench, ranks: int, again: int) -> str:
 
 def by_time_limit(bench: Bench, ranks: int, again: int) -> str:
     """Give a job a time limit that it would miss if it continued after a long step."""
-    with bench.job(ranks, "--time-limit", "60", happens=("0", "step", "60", "wait0.5")) as job:
+    with bench.job(ranks, "--time-limit", "120", happens=("0", "step", "60", "wait0.5")) as job:
         result = wait_for_end(job, shared_memory())
     if result.code != 0:
         return f"loss: it stopped long before its time limit: {result.end}"

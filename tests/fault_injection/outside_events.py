@@ -11,7 +11,7 @@ from dbp.checkpoint import checkpoints_of, opened, table_of
 from dbp.data import data_path
 from tests.fault_injection.folder_events import WAIT
 from tests.fault_injection.reference_run import wrong_in
-from tests.fault_injection.train_jobs import ALONE, LIMIT, LONGER, Bench, wait_for_end
+from tests.fault_injection.train_jobs import ALONE, LONGER, Bench, wait_for_end
 from tests.launcher import LAUNCHER_SETTINGS
 from tests.processes import run
 from tests.shared_memory import shared_memory
@@ -82,7 +82,7 @@ def by_gone_streams(bench: Bench, how: str, again: int) -> str:
     folder.mkdir()
     (folder / "config.toml").write_text(LONGER)
     words = f"{sys.executable} -m dbp train {folder / 'config.toml'} --out {bench.run} {GONE[how]}"
-    run("bash", "-c", words, env=os.environ | LAUNCHER_SETTINGS | ALONE, timeout=LIMIT)
+    run("bash", "-c", words, env=os.environ | LAUNCHER_SETTINGS | ALONE)
     return wrong_in(bench.run, bench.reference, finished=True, clean=True) or bench.resume(again)
 
 

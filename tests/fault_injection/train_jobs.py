@@ -22,12 +22,11 @@ from tests.fault_injection import injector
 from tests.fault_injection.injector import DELAY, SYNCING, Fault
 from tests.fault_injection.reference_run import CONFIG, ReferenceRun, wrong_in
 from tests.launcher import LAUNCHER_SETTINGS
-from tests.processes import ProcessTree, TimeLimitError
+from tests.processes import LIMIT, ProcessTree, TimeLimitError
 from tests.shared_memory import GONE_SECONDS, left_in_shared_memory, shared_memory
 
 PROGRAM = Path(__file__).with_name("disturbed_command.py")
 ALONE = {"MPI4PY_LIBMPI": "/nonexistent"}  # one rank that starts without an MPI
-LIMIT = 60.0  # seconds for a job
 SLOW, SLOW_CALLS = Fault("slow disk", DELAY, 150, SYNCING), 40
 EPOCHS = 6
 LONGER = CONFIG.replace("epochs = 2", f"epochs = {EPOCHS}").replace("every_steps = 10", "every_steps = 7")

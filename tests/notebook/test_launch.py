@@ -11,6 +11,7 @@ import pytest
 import dbp
 from dbp.errors import UserError
 from tests.jobs import launcher
+from tests.processes import LIMIT, wait_until
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("cloudpickle")
@@ -61,7 +62,7 @@ class Kernel:
         """Start a cell, and return its number."""
         return self.client.execute(code, store_history=False)
 
-    def wait(self, cell, until=None, seconds=60):
+    def wait(self, cell, until=None, seconds=LIMIT):
         """Return what a cell raised once it ended, or None; return before, once it has printed a text."""
         error, end = None, time.monotonic() + seconds
         while time.monotonic() < end:
@@ -137,7 +138,7 @@ def test_a_notebook_that_is_run_whole_keeps_the_lines(tmp_path):
     cells = [BEGINNING, "model = dbp.launch(train, 20, ranks=2)\nmodel", "model.predict_proba(rows)[:1].sum()"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     where = {"metadata": {"path": str(tmp_path)}}
-    again_if_it_dies(lambda: client.NotebookClient(notebook, timeout=60, resources=where).execute())
+    again_if_it_dies(lambda: client.NotebookClient(notebook, timeout=LIMIT, resources=where).execute())
     *streams, model = notebook.cells[1].outputs
     lines = "".join(stream.text for stream in streams)
     assert "finished: 20 epochs" in lines
@@ -216,9 +217,6 @@ def test_nothing_runs_on_when_the_kernel_dies(tmp_path):
     finally:
         found.client.stop_channels()
         found.manager.shutdown_kernel(now=True)
-    end = time.monotonic() + 30
-    while found.processes() and time.monotonic() < end:
-        time.sleep(0.1)
-    assert found.processes() == []
+    assert wait_until(lambda: not found.processes())
     assert not folder.exists()
     assert dbp.checkpoint.files_of(tmp_path / "run")

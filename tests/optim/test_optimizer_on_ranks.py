@@ -48,7 +48,7 @@ def test_nodes_with_a_divided_state(of_one_rank, tmp_path):
     ],
 )
 def test_many_ranks_and_private_memory(ranks, nodes, words, of_one_rank, tmp_path):
-    found = digests(mpirun(ranks, PROGRAM, tmp_path, *SOME, *words, env={"DBP_NODE_SIZES": nodes}, timeout=120))
+    found = digests(mpirun(ranks, PROGRAM, tmp_path, *SOME, *words, env={"DBP_NODE_SIZES": nodes}))
     assert found == {name: of_one_rank[name] for name in SOME}
 
 
@@ -63,5 +63,5 @@ def test_mpich_too(of_one_rank, tmp_path, mpich_python):
 def test_hosts_with_a_network_between(hosts, words, of_one_rank, tmp_path):
     command = (sys.executable, ROOT / "tests" / "hosts.py", hosts, "--", sys.executable, PROGRAM, tmp_path)
     few = ("adam", "lbfgs")
-    outcome = run(*command, *few, *words, env={"OMPI_MCA_btl": "self,sm,tcp"}, timeout=120)
+    outcome = run(*command, *few, *words, env={"OMPI_MCA_btl": "self,sm,tcp"})
     assert digests(outcome) == {name: of_one_rank[name] for name in few}

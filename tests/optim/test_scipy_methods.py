@@ -280,7 +280,7 @@ def test_an_exception_ends_the_thread(error):
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_an_exception_on_one_rank_ends_all(rank):
-    outcome = mpirun(2, PROGRAMS / "failing_training.py", rank, 8, "raise", "scipy", timeout=60)
+    outcome = mpirun(2, PROGRAMS / "failing_training.py", rank, 8, "raise", "scipy")
     assert outcome.code == 1
     assert outcome.err.count(f"dbp: rank {rank} of 2") == 1
     assert "failed with ZeroDivisionError; all ranks end" in outcome.err

@@ -11,6 +11,6 @@ def start(tmp_path):
 
     def start(way, sizes="", warn_after=0, end_after=0, **options):
         words = (PROGRAMS / "misbehaving_rank.py", way, tmp_path / "run", warn_after, end_after)
-        return mpirun(3, *words, env={"DBP_NODE_SIZES": sizes}, timeout=40, **options)
+        return mpirun(3, *words, env={"DBP_NODE_SIZES": sizes}, **options)
 
     return start

@@ -23,7 +23,7 @@ print(done.returncode, done.stdout + done.stderr, end="")
 def test_a_command_started_by_a_rank_with_mpi_ends_in_one_line():
     launcher()  # skips without an MPI
     rank = {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2", "PMIX_NAMESPACE": "of this test"}
-    outcome = run(sys.executable, "-c", PARENT, env=rank, timeout=30)
+    outcome = run(sys.executable, "-c", PARENT, env=rank)
     assert outcome.out.startswith("2 dbp: error: rank 1 of an MPI job (process "), outcome.text
     assert outcome.out.count("\n") == 1
     assert "start it outside of that job, or as a job of its own with dbp run" in outcome.out
@@ -62,10 +62,10 @@ def test_variables_of_launchers_that_are_no_numbers_are_not_there(monkeypatch, t
 @pytest.mark.usefixtures("no_rank")
 def test_a_shell_for_each_rank_leaves_them_one_launcher_and_the_notes_of_one_job(monkeypatch):
     """Take a launcher that does not name the job, as MPICH's does not."""
-    with ProcessTree("sh", "-c", "sleep 60; true", env={"PMI_RANK": "1", "PATH": os.environ["PATH"]}) as shell:
+    with ProcessTree("sh", "-c", "sleep 600; true", env={"PMI_RANK": "1", "PATH": os.environ["PATH"]}) as shell:
         this = os.getpid()
         environment = Path(f"/proc/{shell.process.pid}/environ")
-        assert wait_until(lambda: b"PMI_RANK" in environment.read_bytes(), 5)  # until it is the shell
+        assert wait_until(lambda: b"PMI_RANK" in environment.read_bytes())  # until it is the shell
         monkeypatch.setattr("os.getppid", lambda: shell.process.pid)
         assert launchers.process_of_launcher() == shell.process.pid  # without its variable this is no rank below it
         launchers.process_of_launcher.cache_clear()

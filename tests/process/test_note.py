@@ -12,7 +12,7 @@ def test_another_process_reads_the_last_text_until_this_one_lets_go_of_it():
     note.write("a long first text")
     note.write("second")
     program = "import sys; from dbp.process.note import *; print(read_note(sys.argv[1]), *notes(sys.argv[2]))"
-    assert output_of(sys.executable, "-c", program, note.path, note.title, timeout=20) == "second second\n"
+    assert output_of(sys.executable, "-c", program, note.path, note.title) == "second second\n"
     assert list(notes("dbp another")) == []
 
 

@@ -35,7 +35,7 @@ if rank == 0 or way == "once":
     if rank == 0:
         fit()
 elif way in ("sleep", "before MPI"):
-    time.sleep(30)
+    time.sleep(600)
 elif way == "exit":
     sys.exit(0)
 elif way == "raise":

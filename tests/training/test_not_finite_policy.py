@@ -129,7 +129,7 @@ def test_ranks_that_outlive_another_go_the_same_way(unbroken, tmp_path, stage):
     """A rank dies after a step, while the state is restored, or right after that."""
     case, (_, expected), _ = unbroken
     words = (PROGRAMS / "not_finite_training.py", case, OPTIONS[case], tmp_path, f"{stage}:KILL")
-    outcome = run(launcher(), "--with-ft", "ulfm", "-n", 3, sys.executable, *words, timeout=90)
+    outcome = run(launcher(), "--with-ft", "ulfm", "-n", 3, sys.executable, *words)
     assert outcome.code == 0, outcome.text
     assert "rank 2 died, 2 of 3 live: they resume from" in outcome.err
     assert result_of(outcome) == expected

@@ -17,7 +17,7 @@ PROGRAM = PROGRAMS / "training_with_deaths.py"
 
 def survivable(ranks, folder, kills, *words, **env):
     command = (launcher(), "--with-ft", "ulfm", "-n", ranks, sys.executable, PROGRAM, folder, kills, *words)
-    return run(*command, env=env, timeout=90)
+    return run(*command, env=env)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def test_too_few_that_live_end_and_the_next_start_goes_on(tmp_path, undisturbed)
 
 
 def test_dbp_run_survives_if_asked_to(tmp_path, undisturbed):
-    outcome = dbp("run", "--survive", "-n", "3", "--", PROGRAM, tmp_path / "run", "update:5:0", timeout=90)
+    outcome = dbp("run", "--survive", "-n", "3", "--", PROGRAM, tmp_path / "run", "update:5:0")
     assert outcome.code == 0, outcome.text
     assert "rank 0 died, 2 of 3 live: they resume from memory" in outcome.err
     assert digest(tmp_path / "run") == undisturbed(3, "16")
@@ -147,7 +147,7 @@ def test_dbp_run_survives_if_asked_to(tmp_path, undisturbed):
 def test_dbp_run_knows_that_nobody_has_finished(tmp_path):
     """Open MPI's launcher ends with 0 if all ranks have died where ranks may die."""
     kills = ",".join(f"sum:3:{rank}" for rank in range(2))
-    outcome = dbp("run", "--survive", "-n", "2", "--", PROGRAM, tmp_path / "run", kills, timeout=90)
+    outcome = dbp("run", "--survive", "-n", "2", "--", PROGRAM, tmp_path / "run", kills)
     assert outcome.code == 75, outcome.text
 
 

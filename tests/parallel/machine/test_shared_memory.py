@@ -16,7 +16,7 @@ CREATOR = """
 import time
 from dbp.parallel.machine.shared_memory import SharedFile
 print(*SharedFile(100).create()[:2], flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -76,11 +76,11 @@ def test_a_file_of_that_name_is_not_taken_over():
 def test_nothing_is_left_of_a_file_whose_creator_is_killed_before_others_have_it():
     before = {path.name for path in Path(SHARED_MEMORY).glob("dbp-*")}
     with ProcessTree(sys.executable, "-c", CREATOR) as creator:
-        assert wait_until(lambda: "\n" in creator.out, 20)
+        assert wait_until(lambda: "\n" in creator.out)
         path = Path(creator.out.split()[0])
         assert path.stat().st_size > 0
         creator.process.kill()
-        creator.wait(10)
+        creator.wait()
     assert not path.exists()
     assert not {path.name for path in Path(SHARED_MEMORY).glob("dbp-*")} - before
 

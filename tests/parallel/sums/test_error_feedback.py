@@ -105,14 +105,14 @@ def test_where_nothing_is_sent_what_was_left_is_added_once():
 @pytest.mark.parametrize("sizes", ["1,2,2", "private"])
 def test_nothing_is_lost_on_any_nodes(sizes):
     ranks, env = (3, {}) if sizes == "private" else (sum(map(int, sizes.split(","))), {"DBP_NODE_SIZES": sizes})
-    outcome = mpirun(ranks, PROGRAMS / "top_k_checks.py", sizes, env=env, timeout=90)
+    outcome = mpirun(ranks, PROGRAMS / "top_k_checks.py", sizes, env=env)
     assert outcome.code == 0, outcome.text
     assert outcome.out == "nothing is lost\n"
 
 
 @pytest.mark.slow
 def test_nothing_is_lost_with_mpich(mpich_python):
-    outcome = mpirun(3, PROGRAMS / "top_k_checks.py", python=mpich_python, env={"DBP_NODE_SIZES": "2,1"}, timeout=90)
+    outcome = mpirun(3, PROGRAMS / "top_k_checks.py", python=mpich_python, env={"DBP_NODE_SIZES": "2,1"})
     assert outcome.out == "nothing is lost\n", outcome.text
 
 
@@ -274,7 +274,7 @@ def test_after_a_death_the_last_checkpoint_is_used(tmp_path):
     """The residuals of the dead rank are lost."""
     program = PROGRAMS / "training_with_deaths.py"
     command = (launcher(), "--with-ft", "ulfm", "-n", 3, sys.executable, program, tmp_path / "run")
-    outcome = run(*command, "sum:5:1", "top-k", env={"UNITS": "600", "DBP_NODE_SIZES": "1,1,1"}, timeout=90)
+    outcome = run(*command, "sum:5:1", "top-k", env={"UNITS": "600", "DBP_NODE_SIZES": "1,1,1"})
     assert outcome.code == 0, outcome.text
     assert outcome.err.splitlines()[-1].endswith("they resume from the last checkpoint")
     assert "note: what 3 nodes had not sent of their gradients is shared out to 2" in outcome.out
@@ -316,7 +316,7 @@ def test_nodes_send_fewer_bytes(tmp_path):
             before = hosts.sent("h0")
             train = (sys.executable, *DBP, "train", tmp_path / "small.toml", "--set", "model.layers.1.units=3000")
             words = map(str, (*train, "--set", f"messages={form}", "--out", tmp_path / form))
-            outcome = run(*hosts.mpirun([1, 1], *words), env=LAUNCHER_SETTINGS | environment(2) | bare, timeout=100)
+            outcome = run(*hosts.mpirun([1, 1], *words), env=LAUNCHER_SETTINGS | environment(2) | bare)
             assert outcome.code == 0, outcome.text
             sent[form] = hosts.sent("h0") - before
     assert sent["top-k"] < 0.2 * sent["full"]
