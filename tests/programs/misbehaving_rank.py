@@ -30,7 +30,7 @@ def model(scope, x):
             w = getattr(w, "value", w)
             ctypes.c_ubyte.from_address(w.ctypes.data + 4000).value ^= 1
         if way == "slow":
-            time.sleep(5)
+            time.sleep(60)
         if way == "stop":
             os.kill(os.getpid(), 19)
     return dbp.nn.Dense(2)(scope.inside("last"), h)

@@ -18,7 +18,7 @@ from dbp.parallel import Arena, Layout, RankLostError, Shards, survivors, vector
 from dbp.random import generator
 
 SIZE, SHARDS, STEPS = 300_007, 5, 6
-PATIENCE = 20.0  # seconds in which the living must meet
+PATIENCE = 60.0  # seconds in which the living must meet, and all must come to a sum
 LATE = 0.05  # seconds in which the others come to wait for a rank
 
 first = world().rank
@@ -103,7 +103,7 @@ def train(comm):
             if lost_at:
                 times.append(round(1e3 * (time.perf_counter() - lost_at)))
                 lost_at = 0.0
-            with watched(comm, 5, 10):
+            with watched(comm, PATIENCE / 2, PATIENCE):
                 while done < STEPS:
                     job.step(done)
                     copy = np.stack([job.weights, job.momentum])

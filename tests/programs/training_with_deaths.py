@@ -78,7 +78,7 @@ result = dbp.fit(
     out=None if sys.argv[1] == "none" else sys.argv[1],
     checkpoint=dbp.Checkpoint(every_steps=2, keep=100),
     early_stopping=dbp.EarlyStopping(restore_best=True),
-    watch=dbp.Watch(warn_after=10, end_after=20, recover_within=15, least_ranks=int(os.environ.get("LEAST", "1"))),
+    watch=dbp.Watch(warn_after=30, end_after=60, recover_within=60, least_ranks=int(os.environ.get("LEAST", "1"))),
     shards=int(os.environ["SHARDS"]) if "SHARDS" in os.environ else None,
     frozen=["dense_1/*"] if "frozen" in sys.argv else (),
     divide_state="divide" in sys.argv,

@@ -16,7 +16,6 @@ pytestmark = pytest.mark.slow
 PROGRAM = PROGRAMS / "steps_with_deaths.py"
 STAGES = ("before", "sum", "waiting", "update", "barrier")
 STEPS = 6  # as the program has
-RECOVERY_MILLISECONDS = 5000  # in which survivors notice a death, connect and resume, on a machine under load
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +38,6 @@ def check(outcome, path, reference, ranks, kills):
     assert f"ranks left: {ranks - len(kills)};" in outcome.out, f"{kills}\n{outcome.text}"
     times = json.loads(outcome.out.partition("back after ")[2].removesuffix(" ms\n"))
     assert 0 < len(times) <= len(kills)
-    assert max(times) < RECOVERY_MILLISECONDS
     assert path.read_bytes() == reference, kills
 
 

@@ -16,12 +16,12 @@ from tests.jobs import PROGRAMS, mpirun
 @pytest.mark.parametrize("sizes", ["", "1,1,1"])
 def test_a_slow_rank_is_named_with_what_it_does_and_left_alone(start, sizes):
     """Rank 1 sleeps in every forward pass; the test ends the job."""
-    outcome = start("slow", sizes=sizes, warn_after=1, end_after=2.5)
+    outcome = start("slow", sizes=sizes, warn_after=1, end_after=5)
     assert outcome.code != 0
     assert "rank 1" in outcome.err
     assert "warning: on " in outcome.err
     assert "forward, step " in outcome.err or "waits for " in outcome.err
-    assert outcome.err.count("all ranks end, as watch.end_after is 2.5 s") >= 1
+    assert outcome.err.count("all ranks end, as watch.end_after is 5 s") >= 1
 
 
 @pytest.mark.slow
@@ -41,8 +41,8 @@ def test_a_stopped_rank_ends_the_job_at_the_limit(start):
             "sleep",
             "rank 0 waits for [0-9]+ s, as rank 1 has been in work outside of dbp.fit for [0-9]+ s; all ranks end",
         ),
-        ("before MPI", r"rank 0 waits for 3 s for the start of MPI, as rank 1 has been in work outside of dbp.fit for"),
-        ("exit", "rank 0 waits for 3 s for the start of MPI, as nothing is known of rank 1, which may have ended, may"),
+        ("before MPI", r"rank 0 waits for [56] s for the start of MPI, as rank 1 has been in work outside of dbp.fit for"),
+        ("exit", "rank 0 waits for [56] s for the start of MPI, as nothing is known of rank 1, which may have ended, may"),
     ],
 )
 def test_ranks_that_do_not_come_to_a_collective_are_named_and_all_end(way, said):
