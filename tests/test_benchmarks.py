@@ -39,11 +39,11 @@ COMMANDS = {
 def test_methods_on_curves_are_run_once_and_resumed(tmp_path):
     file = tmp_path / "out.json"
     words = (ROOT / "benchmarks" / "optimizers.py", "--problem", "curves", "--images", "200", "--seconds", "1")
-    outcome = run(sys.executable, *words, "--methods", "Adam", "--json", file, timeout=120)
+    outcome = run(sys.executable, *words, "--methods", "Adam", "--json", file)
     assert outcome.code == 0, outcome.text
     (points,) = (found["points"] for found in json.loads(file.read_text())["curves"]["methods"].values())
     assert points[-1]["squared_error"] < 0.5 * points[0]["squared_error"]
-    outcome = run(sys.executable, *words, "--methods", "Adam,L-BFGS", "--json", file, timeout=120)
+    outcome = run(sys.executable, *words, "--methods", "Adam,L-BFGS", "--json", file)
     assert f"Adam, from {file}" in outcome.err
     methods = json.loads(file.read_text())["curves"]["methods"]
     assert methods["Adam"]["points"] == points
@@ -53,7 +53,7 @@ def test_methods_on_curves_are_run_once_and_resumed(tmp_path):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_benchmark_prints_a_table_and_writes_json(tmp_path, name):
     words, shown = COMMANDS[name]
-    outcome = run(sys.executable, ROOT / "benchmarks" / name, *words, "--json", tmp_path / "out.json", timeout=120)
+    outcome = run(sys.executable, ROOT / "benchmarks" / name, *words, "--json", tmp_path / "out.json")
     assert outcome.code == 0, outcome.text
     assert shown in outcome.out
     assert json.loads((tmp_path / "out.json").read_text())["machine"]["cores"] >= 1
@@ -61,7 +61,7 @@ def test_a_benchmark_prints_a_table_and_writes_json(tmp_path, name):
 
 def test_what_a_death_costs_is_measured(tmp_path):
     words = ("--parameters", "1e5", "--saves", "2", "--deaths", "1", "--arrays", "100", "--json", tmp_path / "out.json")
-    outcome = run(sys.executable, ROOT / "benchmarks" / "checkpoint.py", *words, timeout=120)
+    outcome = run(sys.executable, ROOT / "benchmarks" / "checkpoint.py", *words)
     assert outcome.code == 0, outcome.text
     (row,) = json.loads((tmp_path / "out.json").read_text())["sizes"].values()
     recovered = (row["from memory"] + row["from file"]) / 2  # the others are of both deaths, and so is this

@@ -17,7 +17,7 @@ import pytest
 
 from tests import processes
 
-SECONDS = 300.0
+SECONDS = 600.0
 GRACE_SECONDS = 30.0  # from the limit until the pytest process is ended
 _stack = contextlib.ExitStack()
 _stderr = os.dup(2) if sys.__stderr__ else -1

@@ -61,10 +61,10 @@ def test_ranks_of_one_machine_do_not_listen_on_the_network_and_end_with_dbp_run(
     environment = {name: value for name, value in os.environ.items() if name not in LAUNCHER_SETTINGS}
     command = [sys.executable, "-m", "dbp", "run", "-n", "2", "--", "train", small, "--set", "epochs=100000"]
     with ProcessTree(*command, env=environment) as tree:
-        assert wait_until(lambda: " 2/100000  " in tree.out, 60), tree.err
+        assert wait_until(lambda: " 2/100000  " in tree.out), tree.err
         ranks = tree.ranks()
         assert [listening(rank) for rank in ranks] == [[], []]
         assert [segment for rank in ranks for segment in named_segments(rank)] == []
         tree.process.kill()
-        assert wait_until(lambda: not tree.processes(), 20)
+        assert wait_until(lambda: not tree.processes())
     assert dbp("status", tmp_path / "run", "--quiet").code == 75

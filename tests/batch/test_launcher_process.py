@@ -96,7 +96,7 @@ def test_a_signal_that_comes_while_another_is_delivered_is_sent_after_it(monkeyp
     monkeypatch.setattr(launcher_process, "_has_rank", has_rank)
     forwarded.send_to(SimpleNamespace(pid=0, send_signal=sent.append))
     os.kill(os.getpid(), signal.SIGINT)
-    assert wait_until(lambda: len(sent) == 2, 5)
+    assert wait_until(lambda: len(sent) == 2)
     assert sorted(sent) == sorted([signal.SIGUSR1, signal.SIGTERM])
     assert forwarded.received == [signal.SIGINT, signal.SIGINT]
 

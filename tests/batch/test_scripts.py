@@ -105,7 +105,7 @@ def test_scripts_ask_for_huge_pages_unless_the_user_has_set_the_variable(name):
     (export,) = [line for line in text.splitlines() if "export GLIBC_TUNABLES" in line]
     for value, expected in (("", "glibc.malloc.hugetlb=1"), ("glibc.malloc.hugetlb=0", "glibc.malloc.hugetlb=0")):
         shell = ("bash", "-c", f"{export}\nprintenv GLIBC_TUNABLES")
-        assert output_of(*shell, timeout=20, env={"GLIBC_TUNABLES": value}).strip() == expected
+        assert output_of(*shell, env={"GLIBC_TUNABLES": value}).strip() == expected
     words = text.replace("\\\n", " ").split()
     assert ("-x", "GLIBC_TUNABLES") in pairwise(words) if name not in ("flux", "kubernetes") else "-x" not in words
 

@@ -6,7 +6,7 @@ import urllib.request
 
 import pytest
 
-from tests.processes import ProcessTree, wait_until
+from tests.processes import LIMIT, ProcessTree, wait_until
 from tests.report.runs import write_run
 
 
@@ -59,12 +59,12 @@ def test_runs_are_compared_and_plotted(tmp_path, run_command):
 def test_a_report_is_watched_until_the_run_ends(small, tmp_path):
     """The run is held by a stop file that is not there yet, and ends when it comes."""
     with ProcessTree(sys.executable, "-m", "dbp", "train", small, "--set", "epochs=100000", env=os.environ) as training:
-        assert wait_until((tmp_path / "run" / "status.json").exists, 30), training.err
+        assert wait_until((tmp_path / "run" / "status.json").exists), training.err
         words = ["report", tmp_path / "run", "-o", tmp_path / "r.html", "--watch", "--port", "0"]
         with ProcessTree(sys.executable, "-m", "dbp", *words, env=os.environ) as watching:
-            assert wait_until(lambda: "Ctrl-C ends this" in watching.out, 30), watching.err
+            assert wait_until(lambda: "Ctrl-C ends this" in watching.out), watching.err
             address = watching.out.split()[0]
-            with urllib.request.urlopen(address, timeout=20) as answer:
+            with urllib.request.urlopen(address, timeout=LIMIT) as answer:
                 text = answer.read().decode()
             assert 'http-equiv="refresh"' in text
             assert "running" in text
@@ -72,9 +72,9 @@ def test_a_report_is_watched_until_the_run_ends(small, tmp_path):
             assert training.wait(30) == 75
 
             def ended():
-                with urllib.request.urlopen(address, timeout=20) as answer:
+                with urllib.request.urlopen(address, timeout=LIMIT) as answer:
                     return 'http-equiv="refresh"' not in answer.read().decode()
 
-            assert wait_until(ended, 30)
+            assert wait_until(ended)
             assert watching.wait(30) == 0, watching.err
     assert "state stopped" in (tmp_path / "r.html").read_text()

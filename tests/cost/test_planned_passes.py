@@ -174,8 +174,8 @@ def test_few_forms_are_known_at_a_time():
 def test_whole_runs_have_the_same_digests_with_and_without_plans(tmp_path, ranks):
     """Runs with frozen layers, schedules, weights, short batches, steps that are not finite, and a second start."""
     program = PROGRAMS / "planned_digests.py"
-    with_plans = mpirun(ranks, program, tmp_path / "planned", timeout=120).out
-    without = mpirun(1, program, tmp_path / "ordinary", "ordinary", timeout=120).out
+    with_plans = mpirun(ranks, program, tmp_path / "planned").out
+    without = mpirun(1, program, tmp_path / "ordinary", "ordinary").out
     assert "planned passes: 0" not in with_plans
     assert digests(with_plans) == digests(without)
     assert len(digests(with_plans)) == 5

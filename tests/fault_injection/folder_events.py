@@ -98,11 +98,11 @@ def by_bad_files(bench: Bench, ranks: int, again: int, names: list[str]) -> str:
 
 
 def _mount(folder: Path, *options: str) -> None:
-    output_of("mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", folder, timeout=20)
+    output_of("mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", folder)
 
 
 def _unmount(folder: Path) -> None:
-    run("umount", "-l", folder, timeout=20)
+    run("umount", "-l", folder)
 
 
 def why_no_disks(folder: Path) -> str | None:

@@ -10,10 +10,11 @@ import pytest
 from dbp.errors import UserError
 from dbp.report import watch
 from dbp.report.watch import ReportServer
+from tests.processes import LIMIT
 
 
 def get(address, **headers):
-    with urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=10) as answer:
+    with urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=LIMIT) as answer:
         return answer.status, answer.read().decode(), answer.headers
 
 
@@ -29,7 +30,7 @@ def test_the_page_is_served_until_the_last_one_is_shown(monkeypatch):
         assert waiting.is_alive()
         state["ended"] = True
         assert get(server.address)[1] == "page True"
-        waiting.join(10)
+        waiting.join(LIMIT)
         assert not waiting.is_alive()
 
 
