@@ -27,7 +27,7 @@ from typing import Self
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/ is beside this folder, and not installed
 
-from tests.processes import MARK, ProcessTree, output_of, run, run_here, wait_until
+from tests.processes import GONE_SECONDS, MARK, ProcessTree, output_of, run, run_here, wait_until
 
 NEEDED = ("ip", "tc", "unshare", "nsenter", "mount", "hostname")
 NETWORK = "10.77.0"  # of addresses that only the hosts see
@@ -94,19 +94,13 @@ class Hosts:
 
     @staticmethod
     def _end_all_in(holder: int) -> None:
-        """Kill all processes of a host, but never one outside of it."""
+        """Kill all processes of a host, until there are none, but never one outside of it."""
         try:
             network = Path(f"/proc/{holder}/ns/net").readlink()
         except OSError:  # it has been killed at the limit of a test
             return
-        if network == Path("/proc/self/ns/net").readlink():
-            return
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                if (process / "ns" / "net").readlink() == network:
-                    os.kill(int(process.name), signal.SIGKILL)
-            except OSError:
-                continue
+        if network != Path("/proc/self/ns/net").readlink():
+            wait_until(lambda: not _killed_in(network), GONE_SECONDS)
 
     def _start(self, stack: contextlib.ExitStack) -> None:
         folder = self._folder
@@ -185,6 +179,17 @@ class Hosts:
         options = _options_of_mpich(agent, slots) if _is_of_mpich(launcher) else _options_of_open_mpi(agent, slots)
         command = [launcher, *options, "-n", str(sum(ranks)), *words]
         return self.words(self.names[0], *command, folder=str(Path.cwd()))
+
+
+def _killed_in(network: Path) -> bool:
+    """Kill the processes in a network namespace; return True if there are any, as one takes a while to end."""
+    found = False
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "ns" / "net").readlink() == network:
+                os.kill(int(process.name), signal.SIGKILL)
+                found = True
+    return found
 
 
 def _is_of_mpich(launcher: str) -> bool:

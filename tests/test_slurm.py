@@ -13,7 +13,7 @@ import pytest
 from slurm import Slurm, why_not
 
 from tests.jobs import LAUNCHER_SETTINGS, PROGRAMS, ROOT, SMALL, dbp, digest, launcher, run
-from tests.processes import LIMIT
+from tests.processes import LIMIT, is_running
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 
@@ -272,9 +272,5 @@ def test_nothing_is_left_of_a_slurm(slurm):
         assert len(inside) > 2  # its daemons, and what the job started
         folder = another.config.parent
     assert not folder.exists()
-    assert [process for process in inside if Path(f"/proc/{process}").exists() and not is_zombie(process)] == []
+    assert [process for process in inside if is_running(process)] == []
     assert slurm.run("sinfo", "--noheader", "--format=%D").strip() == "2"
-
-
-def is_zombie(process):
-    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
