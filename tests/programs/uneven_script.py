@@ -26,7 +26,7 @@ def fit():
         epochs=1,
         batch_size=4,
         quiet=True,
-        watch=dbp.Watch(warn_after=1, end_after=5),  # less than LEFT_SECONDS,
+        watch=dbp.Watch(warn_after=1, end_after=float(os.environ.get("END_AFTER", "5"))),  # less than LEFT_SECONDS
     )
 
 

@@ -72,7 +72,7 @@ def test_an_exception_on_one_rank_before_fit_ends_all(way):
 
 @pytest.mark.slow
 def test_a_rank_that_leaves_before_fit_ends_all_at_once_under_dbp_run():
-    outcome = dbp("run", "-n", "2", "--", PROGRAMS / "uneven_script.py", "exit")
+    outcome = dbp("run", "-n", "2", "--", PROGRAMS / "uneven_script.py", "exit", env={"END_AFTER": "60"})
     assert outcome.code == 2
     assert outcome.err.startswith("dbp: error: rank ")
     assert "come to the end of the program" in outcome.err

@@ -17,7 +17,7 @@ from dbp.process.launcher import VARIABLES, launched_here, launched_rank, launch
 from dbp.process.left_ranks import left_ranks
 from dbp.process.rank_note import WAITING, has_note_of_parent, listed, rank_note, title
 
-REPORT_SECONDS = 2.0  # for the program to say that all ranks end
+REPORT_SECONDS = 10.0  # for the program to say that all ranks end; a busy node takes seconds to start it
 
 
 @contextlib.contextmanager
