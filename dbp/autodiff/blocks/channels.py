@@ -18,7 +18,7 @@ from dbp.autodiff.products import column_sum
 from dbp.types import Array
 
 LONG = 2048  # elements of a long row, at most, unless there are as many channels
-LONG_PIECE = 1 << 16  # elements of a piece, at least a long row
+LONG_PIECE = 1 << 17  # elements of a piece, at least a long row; with fewer, calls take longer than the cache saves
 
 
 @functools.lru_cache(maxsize=256)
