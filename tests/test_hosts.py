@@ -10,6 +10,7 @@ import pytest
 
 from tests.hosts import Hosts, environment, why_not
 from tests.jobs import LAUNCHER_SETTINGS, ROOT, SMALL, dbp, digest, launcher, run
+from tests.launcher import ONCE_MORE
 from tests.processes import ProcessTree, wait_until
 
 # Enough weights to be dealt to the ranks, and shards for eight of them.
@@ -90,7 +91,7 @@ def test_a_rank_that_fails_on_another_host_ends_all(tmp_path, python, way):
 def test_a_job_over_hosts_that_hangs_is_ended_on_all_of_them(tmp_path):
     script = tmp_path / "script.py"
     script.write_text("import dbp.parallel, time\nprint(dbp.parallel.world().rank, flush=True)\ntime.sleep(600)\n")
-    command = (sys.executable, ROOT / "tests" / "hosts.py", "1,1", "--", sys.executable, script)
+    command = (*ONCE_MORE, sys.executable, ROOT / "tests" / "hosts.py", "1,1", "--", sys.executable, script)
     with ProcessTree(*command, env=os.environ | LAUNCHER_SETTINGS | BARE) as job:
         assert wait_until(lambda: sorted(job.out.split()) == ["0", "1"]), job.err
         ranks = running(script)

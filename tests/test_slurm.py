@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ import pytest
 from slurm import Slurm, why_not
 
 from tests.jobs import LAUNCHER_SETTINGS, PROGRAMS, ROOT, SMALL, dbp, digest, launcher, run
+from tests.launcher import ONCE_MORE
 from tests.processes import LIMIT, is_running
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
@@ -23,7 +25,7 @@ ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 # Starts a program on all ranks; what stops it in time has it started again by the same job.
 JOB = f"""\
 #!/bin/bash
-mpirun --map-by ppr:1:node --bind-to none {sys.executable} "$@" & launcher=$!
+{shlex.join(ONCE_MORE)} mpirun --map-by ppr:1:node --bind-to none {sys.executable} "$@" & launcher=$!
 while kill -0 $launcher 2>/dev/null; do wait $launcher; code=$?; done
 echo "code $code"
 if [ $code = 75 ]; then scontrol requeue $SLURM_JOB_ID; fi
@@ -121,7 +123,7 @@ def test_what_was_asked_for_is_known_to_script_and_ranks(slurm, tmp_path):
     known = "from dbp.job import *; job = job_here(); print(job, '|', seconds_left(job))"
     (tmp_path / "job.sh").write_text(
         f'#!/bin/bash\ntell() {{ {sys.executable} -c "{known}"; }}\nexport -f tell\ntell\n'
-        "mpirun --map-by ppr:2:node --bind-to none bash -c tell\nsrun bash -c tell\n"
+        f"{shlex.join(ONCE_MORE)} mpirun --map-by ppr:2:node --bind-to none bash -c tell\nsrun bash -c tell\n"
     )
     asked = ("--nodes=2", "--ntasks-per-node=2", "--cpus-per-task=1", "--time=30")
     submitted(slurm, tmp_path, *asked, f"--output={tmp_path}/log", tmp_path / "job.sh").ended()

@@ -179,7 +179,7 @@ def when_under_way(run: Path, step: int) -> dict:
         if alive and status["state"] == "running" and status["step"] >= step:
             return status
         time.sleep(0.02)
-    raise AssertionError(f"the run never came to step {step}")
+    raise AssertionError(f"the run never came to step {step}: {status_of(run)}")
 
 
 def status_of(run: Path) -> dict:

@@ -12,6 +12,7 @@ from dbp.commands.run import rank_command
 from dbp.errors import UserError
 from tests import processes
 from tests.jobs import LAUNCHER_SETTINGS, PROGRAMS, dbp, digest, launcher, run
+from tests.launcher import ONCE_MORE
 from tests.processes import ProcessTree, run_on_terminal, wait_until
 
 DBP = ("-m", "dbp")
@@ -94,7 +95,7 @@ def on_a_terminal(command):
 def test_a_terminal_shows_one_bar_and_the_lines_in_order(small, tmp_path, start):
     train = [sys.executable, *DBP, "train", str(small)]
     run_words = [sys.executable, *DBP, "run", "-n", "2", "--", "train", str(small)]
-    command = [launcher(), "-n", "2", *train] if start == "mpirun" else run_words
+    command = [*ONCE_MORE, launcher(), "-n", "2", *train] if start == "mpirun" else run_words
     shown = on_a_terminal(command)
     places = [shown.index(text) for text in ("dbp 0.1.0", "*  1/2 ", "*  2/2 ", "finished", "test:")]
     assert places == sorted(places)

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import STDOUT
 from types import TracebackType
-from typing import ParamSpec
 
-from dbp.batch.launcher_process import NOT_STARTED
 from dbp.checkpoint import checkpoints_of, step_of
 from tests.fault_injection import injector
 from tests.fault_injection.injector import DELAY, SYNCING, Fault
 from tests.fault_injection.reference_run import CONFIG, ReferenceRun, wrong_in
-from tests.launcher import LAUNCHER_SETTINGS
+from tests.launcher import LAUNCHER_SETTINGS, ONCE_MORE
 from tests.processes import LIMIT, ProcessTree, TimeLimitError
 from tests.shared_memory import GONE_SECONDS, left_in_shared_memory, shared_memory
 
@@ -30,7 +27,6 @@ ALONE = {"MPI4PY_LIBMPI": "/nonexistent"}  # one rank that starts without an MPI
 SLOW, SLOW_CALLS = Fault("slow disk", DELAY, 150, SYNCING), 40
 EPOCHS = 6
 LONGER = CONFIG.replace("epochs = 2", f"epochs = {EPOCHS}").replace("every_steps = 10", "every_steps = 7")
-P = ParamSpec("P")
 STAGES = ("import", "start", "steps", "save")
 DEATHS = (signal.SIGKILL, signal.SIGSEGV)
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -127,7 +123,7 @@ def _start(ranks: int, survive: bool) -> list[str]:
     """Return the command that starts so many ranks of a Python program."""
     if survive:
         return [sys.executable, "-m", "dbp", "run", "--survive", "-n", str(ranks), "--", sys.executable]
-    launcher = [str(Path(sys.executable).parent / "mpirun"), "-n", str(ranks)] if ranks else []
+    launcher = [*ONCE_MORE, str(Path(sys.executable).parent / "mpirun"), "-n", str(ranks)] if ranks else []
     return [*launcher, sys.executable]
 
 
@@ -175,11 +171,8 @@ class Bench:
 
     def resume(self, ranks: int, *words: str) -> str:
         """Start the job again without a fault; return what differs from the reference run, or ""."""
-        for _ in range(2):
-            with self.job(ranks, *words, fresh=False) as job:
-                code = job.wait()
-            if code != NOT_STARTED:
-                break
+        with self.job(ranks, *words, fresh=False) as job:
+            code = job.wait()
         if code is None:
             return f"hang: going on, {job.text[-300:]}"
         if code != 0:
@@ -237,18 +230,6 @@ def wait_for_end(
     return JobResult(code, job.text, seconds, before, ", ".join(words), met)
 
 
-def retried(function: Callable[P, JobResult]) -> Callable[P, JobResult]:
-    """Repeat a job once if the launcher could not start, as Open MPI's may on a busy machine."""
-
-    @functools.wraps(function)
-    def tried(*arguments: P.args, **more: P.kwargs) -> JobResult:
-        result = function(*arguments, **more)
-        return function(*arguments, **more) if result.code == NOT_STARTED else result
-
-    return tried
-
-
-@retried
 def with_signals(
     bench: Bench, ranks: int, victims: list[int], stage: str, numbers: list[int], *, survive: bool = False
 ) -> JobResult:
@@ -265,7 +246,6 @@ def with_signals(
         return wait_for_end(job, shared, began, before, any(pids))
 
 
-@retried
 def with_event(
     bench: Bench, ranks: int, rank: int | str, moment: str, number: int, way: str, *, survive: bool = False
 ) -> JobResult:
