@@ -20,11 +20,12 @@ from dbp.reading.shard import Shard
 from dbp.types import Array
 
 MOST_PASSES = 8  # that are known at a time; examples of unequal lengths may have many more shapes
-OWN = "dbp.nn."  # the modules whose models and losses do the same operations whatever their numbers are
+# The modules whose models, losses and metrics do the same operations whatever their numbers are.
+OWN = "dbp.nn.", "dbp.metrics."
 
 
 def is_fixed(part: Any) -> bool:
-    """Return True if a model or a loss consists of layers and losses of dbp alone, without functions of users."""
+    """Return True if a model, losses or metrics consist of parts of dbp alone, without functions of users."""
     if isinstance(part, (str, int, float, type(None))):
         return True
     if isinstance(part, (list, tuple)):

@@ -142,9 +142,9 @@ def check_all(data: Dataset, blocks: Sequence[CheckedBlock], dtype: np.dtype[Any
             )
 
 
-def sample_digest(data: Dataset) -> str:
-    """Return a digest of a sample of rows and of the size of a data set, which takes little time."""
-    spread = np.linspace(0, max(len(data) - 1, 0), SAMPLE_ROWS).astype(np.int64)
+def sample_digest(data: Dataset, sample: int = SAMPLE_ROWS) -> str:
+    """Return a digest of a sample of so many rows and of the size of a data set, which takes little time."""
+    spread = np.linspace(0, max(len(data) - 1, 0), sample).astype(np.int64)
     chosen = spread[np.diff(spread, prepend=-1) > 0]  # np.unique would import numpy.ma, on each rank
     rows = block_rows(data)
     pieces, stated = np.split(chosen, range(rows, len(chosen), rows)), _stated(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,9 +10,10 @@ from typing import ClassVar
 import numpy as np
 
 from dbp.autodiff.pieces import PIECE, row_pieces
+from dbp.autodiff.products import column_sum
 from dbp.metrics.metric_set import LARGER, SMALLER, FittedMetric, mean_metric
 from dbp.metrics.predictions import Predictions, TargetForm
-from dbp.nn import ANSWERS, CLASSES, NUMBERS, as_weighted
+from dbp.nn import ANSWERS, CLASSES, NUMBERS
 from dbp.types import Array
 
 
@@ -56,14 +58,16 @@ class MeanAbsoluteError:
 
 def _absolute_error(found: Predictions) -> Array:
     """Return |output - target|, (examples, ...); averaged where elements share a weight, if there are many of them."""
-    outputs, targets, weights = found.outputs, found.targets, found.example_weights
-    if outputs.size <= PIECE:
+    outputs, targets = found.outputs, found.targets
+    axes = 1 if found.example_weights is None else found.example_weights.ndim
+    if outputs.size <= PIECE or axes == outputs.ndim:
         return _distance(outputs, targets)
-    averaged = [
-        as_weighted(_distance(outputs[rows], targets[rows]), None if weights is None else weights[rows])
+    count = math.prod(outputs.shape[axes:])
+    sums = [
+        column_sum(_distance(outputs[rows], targets[rows]).reshape(-1, count).T)
         for rows in row_pieces(len(outputs), outputs[0].size)
     ]
-    return np.concatenate(averaged)
+    return np.concatenate(sums).reshape(outputs.shape[:axes]) / count
 
 
 def _distance(outputs: Array, targets: Array) -> Array:

@@ -27,8 +27,8 @@ class Loader:
         chunk_rows: examples of one evaluation pass; see evaluation.py.
         standardized: the meaning of columns whose numbers are used as deviations from a mean, by name.
         check: checks the rows of an evaluation as they are read; None if they have been checked.
-        copy: whether the inputs of an evaluation are new arrays; else they may be those of the data set, for models
-            that do not write to them.
+        copy: whether inputs and targets of an evaluation are new arrays; else they may be those of the data set, for
+            models, losses and metrics that do not write to them.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Loader:
         examples = without_placeholders(self.data.read(rows))
         if check is not None:
             check(examples, self._stored_rows(rows))
-        found = self._form.prepared(examples, self._scalings, self.dtype)
+        found = self._form.prepared(examples, self._scalings, self.dtype, copy)
         inputs = scaled_inputs(found.examples, self._scalings, self.dtype, copy)
         return Shard(number, inputs, found.targets, found.example_weights, found.examples.mask)
 

@@ -63,13 +63,16 @@ class OutputForm(NamedTuple):
         shape = positions_of(self.shape, weighted.targets, weighted.mask, self.positions)
         check_targets(self.loss, weighted.targets, weighted.weights, shape, first)
 
-    def prepared(self, examples: Examples, scalings: Mapping[str, Scaling], dtype: np.dtype[Any]) -> Prepared:
+    def prepared(
+        self, examples: Examples, scalings: Mapping[str, Scaling], dtype: np.dtype[Any], copy: bool = True
+    ) -> Prepared:
         """Return some examples with their targets and weights as the loss takes them.
 
         Args:
             examples: the examples, without placeholders.
             scalings: of their columns, by name.
             dtype: of the run.
+            copy: whether targets must be new arrays; else they may be the given ones, for callers that do not write.
         """
         weighted = examples if examples.count_alike else self._weighted(examples)
         targets, weights, scaling = weighted.targets, weighted.weights, scalings.get("targets")
@@ -79,7 +82,11 @@ class OutputForm(NamedTuple):
         shape = positions_of(self.shape, targets, weighted.mask, self.positions) if self.positions else self.shape
         weights = None if weights is None else weights.astype(dtype)
         inputs = examples if isinstance(examples.mask, dict) else weighted  # whose masks by name are all kept
-        return Prepared(inputs, self.loss.prepare(targets, shape, dtype), weights)
+        found = self.loss.prepare(targets, shape, dtype)
+        in_order = found.flags.c_contiguous and found.flags.aligned  # as bits may depend on it
+        if (copy or not in_order) and np.may_share_memory(found, weighted.targets):
+            found = found.copy()
+        return Prepared(inputs, found, weights)
 
 
 class JointForm(NamedTuple):
@@ -106,13 +113,15 @@ class JointForm(NamedTuple):
             except UserError as error:
                 raise type(error)(f"target {name!r}: {error}") from None
 
-    def prepared(self, examples: Examples, scalings: Mapping[str, Scaling], dtype: np.dtype[Any]) -> Prepared:
+    def prepared(
+        self, examples: Examples, scalings: Mapping[str, Scaling], dtype: np.dtype[Any], copy: bool = True
+    ) -> Prepared:
         """Return some examples with their targets and weights as the losses take them; see OutputForm."""
         found = {}
         for name, form in self.forms.items():
             own = scalings.get(f"targets.{name}")
             of_target = examples.of_target(name, form.masked_inputs)
-            found[name] = form.prepared(of_target, {} if own is None else {"targets": own}, dtype)
+            found[name] = form.prepared(of_target, {} if own is None else {"targets": own}, dtype, copy)
         weights = {name: one.example_weights for name, one in found.items() if one.example_weights is not None}
         return Prepared(examples, {name: one.targets for name, one in found.items()}, weights or None)
 

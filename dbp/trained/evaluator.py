@@ -14,6 +14,7 @@ from dbp.config.data import Data
 from dbp.config.settings import Settings
 from dbp.cost.not_finite_examples import describe_not_finite
 from dbp.cost.objective import Objective
+from dbp.cost.planned_passes import is_fixed
 from dbp.data import Dataset, Meaning, Numbers, RowCheck, aligned, is_checked_at_start, parse_meaning
 from dbp.errors import DataError, NotFiniteError, UserError
 from dbp.metrics.metric_set import MetricKind
@@ -82,7 +83,8 @@ class Evaluator:
         self.shards = Shards(shards or comm.size, comm.rank, comm.size)
         rows = trained.rows_at_a_time
         known = trained.data, trained.form, trained.dtype, self.shards, rows, trained.standardized
-        self.loader = Loader(*known, check, trained.copies_inputs)
+        copy = trained.copies_inputs or not is_fixed((trained.loss, metrics))  # see ModelOnData
+        self.loader = Loader(*known, check, copy)
 
     def objective(self) -> Objective:
         """Return the cost over all ranks, as a function of the flat weights."""

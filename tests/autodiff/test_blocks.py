@@ -190,3 +190,15 @@ def test_pooling_too_large_for_the_fast_way_is_done_apart():
     y = model(nn.use({"conv2d_1/weight": w}), x)
     cells = np.maximum(x * w[0, 0], 0)[:, :32, :32].reshape(2, 2, 16, 2, 16, 2)
     np.testing.assert_array_equal(y, cells.max(axis=(2, 4)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("width", [1, 784])
+def test_the_squared_error_of_a_row_depends_on_its_own_numbers_alone(width, dtype):
+    outputs, targets = np.random.default_rng(0).standard_normal((2, 300, width)).astype(dtype)
+    outputs[[3, 5], 0] = np.nan, np.inf
+    losses = ad.squared_error_block(outputs, targets, axes=1)
+    wide = np.square(outputs.astype(np.float64) - targets).mean(axis=1)
+    np.testing.assert_allclose(losses, wide, rtol=8 * np.finfo(dtype).eps)
+    alone = [ad.squared_error_block(outputs[i : i + 1], targets[i : i + 1], axes=1)[0] for i in range(300)]
+    np.testing.assert_array_equal(losses, alone)

@@ -60,7 +60,7 @@ def test_large_rows_are_read_a_few_at_a_time():
     whole = digest(check(data))
     assert BLOCK_BYTES / 2 < data.most <= BLOCK_BYTES
     assert digest(check(data, range(9)), check(data, range(9, block_count(data)))) == whole
-    sample_digest(data)
+    assert sample_digest(data, 16) != sample_digest(data)  # of 50 rows
     assert data.most <= BLOCK_BYTES
     x = np.zeros((3, BLOCK_BYTES), np.int16)
     assert block_count(ArrayDataset(x, x)) == 3

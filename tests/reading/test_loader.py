@@ -38,9 +38,18 @@ def test_ranks_read_their_own_rows_only(ranks):
 
 
 @pytest.mark.parametrize("copy", [True, False])
-def test_the_inputs_of_an_evaluation_are_those_of_the_data_set_if_that_is_allowed(copy):
-    form, shards = OutputForm(MeanSquaredError(), (4,)), Shards(2)
-    loader = Loader(ArrayDataset(X, X), form, np.dtype("float32"), shards, chunk_rows=5, copy=copy)
+def test_the_arrays_of_an_evaluation_are_those_of_the_data_set_if_that_is_allowed(copy):
+    form, shards, y = OutputForm(MeanSquaredError(), (4,)), Shards(2), -X
+    loader = Loader(ArrayDataset(X, y), form, np.dtype("float32"), shards, chunk_rows=5, copy=copy)
     chunks = [chunk for number in range(2) for chunk in loader.chunks(number)]
-    assert [np.shares_memory(chunk.inputs, X) for chunk in chunks] == [not copy] * len(chunks)
-    np.testing.assert_array_equal(np.concatenate([chunk.inputs for chunk in chunks]), X)
+    for stored, arrays in ((X, [chunk.inputs for chunk in chunks]), (y, [chunk.targets for chunk in chunks])):
+        assert [np.shares_memory(array, stored) for array in arrays] == [not copy] * len(chunks)
+        np.testing.assert_array_equal(np.concatenate(arrays), stored)
+
+
+def test_targets_in_another_order_of_memory_are_copied():
+    data = ArrayDataset(X, np.asfortranarray(-X))
+    loader = Loader(data, OutputForm(MeanSquaredError(), (4,)), np.dtype("float32"), Shards(1), 30, copy=False)
+    (chunk,) = loader.chunks(0)
+    assert chunk.targets.flags.c_contiguous
+    np.testing.assert_array_equal(chunk.targets, -X)

@@ -363,3 +363,16 @@ def test_a_model_that_writes_to_its_inputs_leaves_the_arrays_of_the_user_as_they
         np.testing.assert_allclose(model.predict(given), outputs, rtol=1e-5, atol=1e-5)
         model.evaluate((given, Y))
     np.testing.assert_array_equal(given, X.astype(np.float32))
+
+
+def test_a_metric_that_writes_to_targets_leaves_the_arrays_of_the_user_as_they_are():
+    def sums(_, targets, weights):
+        targets[:] = 0
+        return [weights.sum()]
+
+    metric = dbp.metrics.Metric("own", sums, lambda found: found[0], larger_is_better=True)
+    x = X.astype(np.float32)
+    options = {"optimizer": "adam", "epochs": 1, "batch_size": 12, "quiet": True, "shards": 1}
+    model = dbp.fit(model=[nn.Dense(5)], loss="mean_squared_error", data=(x, x), metrics=[metric], **options)
+    model.evaluate((x, x))
+    np.testing.assert_array_equal(x, X.astype(np.float32))

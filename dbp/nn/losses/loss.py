@@ -121,5 +121,5 @@ def check_same_shape(outputs: Value, targets: Array) -> None:
 
 
 def as_numbers(targets: Array, output_shape: Shape, dtype: np.dtype[Any]) -> Array:
-    """Return targets in this dtype, of the outputs' shape."""
-    return targets.astype(dtype).reshape(len(targets), *output_shape)
+    """Return targets in this dtype, of the outputs' shape; the same array if it has both."""
+    return targets.astype(dtype, copy=False).reshape(len(targets), *output_shape)
