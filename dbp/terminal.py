@@ -82,17 +82,21 @@ def discard(stream: IO[Any]) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def print_output(text: str, *, colored: bool = False) -> None:
+def print_output(text: str, *, colored: bool = False, wrapped: bool = False) -> None:
     """Print lines of text to stdout.
 
     Args:
         text: the lines.
         colored: whether they hold escape sequences for colors, beside parts that are printable() already.
+        wrapped: whether a line that is longer than the terminal is wide becomes several; never where there is none.
 
     Raises:
         StorageError: stdout goes to a file whose disk is full.
         BrokenPipeError: what reads stdout, such as head, has ended.
     """
+    columns = columns_of(sys.stdout) if wrapped else None
+    if columns is not None:
+        text = "\n".join(lines_of(line, columns) for line in text.split("\n"))
     try:
         sys.stdout.write(f"{encodable(text, sys.stdout, colored=colored)}\n")
         sys.stdout.flush()

@@ -83,7 +83,7 @@ def table(rows: Sequence[Sequence[str]], left: Sequence[int], below: int | None 
     lines = aligned[:1]
     for row, line in zip(rows[1:], aligned[1:], strict=True):
         indent = INDENT + " " * (len(line) - len(line.lstrip()))
-        lines += [line, *textwrap.wrap(row[below], WIDTH, initial_indent=indent, subsequent_indent=indent)]
+        lines += [line, *(indent + part for part in joined(row[below].split(), WIDTH - len(indent), indent=""))]
     return lines
 
 
@@ -91,6 +91,22 @@ def _aligned(row: Sequence[str], widths: Sequence[int], left: Sequence[int]) -> 
     numbered = enumerate(zip(row, widths, strict=True))
     cells = [cell.ljust(width) if i in left else cell.rjust(width) for i, (cell, width) in numbered]
     return "  ".join(cells).rstrip()
+
+
+def joined(parts: Sequence[str], columns: int = WIDTH, between: str = " ", indent: str = INDENT) -> list[str]:
+    """Join parts to lines of at most so many columns; a part is broken only at its spaces, and if it fits in no line.
+
+    Args:
+        parts: the parts; the first may begin with spaces.
+        columns: of a line.
+        between: spaces between parts.
+        indent: of the lines but the first.
+    """
+    whole = (part if len(part) > columns - len(indent) else part.replace(" ", "\xa0") for part in parts)
+    lines = textwrap.wrap(
+        between.join(whole), columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return [line.replace("\xa0", " ") for line in lines]
 
 
 def lines_of(text: str, columns: int) -> str:
@@ -101,11 +117,7 @@ def lines_of(text: str, columns: int) -> str:
     if len(text.strip("\n")) <= columns or "\n" in text.strip("\n"):
         return text
     start = text[: len(text) - len(text.lstrip("\n"))]
-    words = text.strip("\n")
-    if max(map(len, words.split("  "))) <= columns - len(INDENT):
-        words = "  ".join(part.replace(" ", "\xa0") for part in words.split("  "))
-    lines = textwrap.wrap(words, columns, subsequent_indent=INDENT, break_long_words=False, break_on_hyphens=False)
-    return start + "\n".join(lines).replace("\xa0", " ")
+    return start + "\n".join(joined(text.strip("\n").split("  "), columns, between="  "))
 
 
 def shortened(names: Sequence[str], most: int = 10) -> str:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from dbp.terminal import encodable, write_line
-from dbp.text import lines_of
+from dbp.text import lines_of, table
 from tests.jobs import digest, run
 from tests.processes import ProcessTree, run_on_terminal
 
@@ -69,6 +69,21 @@ def test_a_line_that_a_terminal_is_too_narrow_for_becomes_several():
     assert " ".join(lines).split() == error.split()
     assert max(map(len, lines[:-1])) <= 80
     assert lines_of(f"Traceback\n{error}", 80) == f"Traceback\n{error}"  # as code, or what is to be copied
+
+
+def test_an_output_is_wrapped_on_a_terminal_where_that_is_asked_for_and_never_elsewhere():
+    code = "from dbp.terminal import print_output; print_output('word ' * 30 + 'end\\n' + 'a ' * 60, wrapped={})"
+    shown = run_on_terminal(sys.executable, "-c", code.format(True), timeout=30).out.splitlines()
+    assert max(map(len, shown)) <= 80
+    assert shown[1].startswith("    word")
+    assert shown[-1].startswith("    a a")
+    assert len(run_on_terminal(sys.executable, "-c", code.format(False), timeout=30).out.splitlines()) == 2
+    assert run(sys.executable, "-c", code.format(True)).out.splitlines() == ["word " * 30 + "end", "a " * 60]
+
+
+def test_a_cell_below_its_line_is_broken_at_spaces_alone():
+    name = "a-long-name-" * 8
+    assert table([["name", "n"], [f"short {name}", "1"]], left=(0,), below=0) == ["n", "1", "    short", f"    {name}"]
 
 
 def test_an_error_is_wrapped_on_a_terminal_and_one_line_elsewhere():

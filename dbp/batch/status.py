@@ -22,7 +22,6 @@ STILL_RUNNING = 3  # exit code of dbp status --quiet for a run that is running
 SILENT_SECONDS = (
     6 * HEARTBEAT_SECONDS
 )  # after this time without an update a run is lost, if its lock cannot be seen from here
-MOST_LETTERS = 20  # of the name of a run in a table
 POLL_SECONDS = 0.5  # between two reads of a run's status while waiting for its end
 
 
@@ -115,10 +114,10 @@ def text_of_runs(runs: Sequence[RunStatus]) -> str:
     """Return a table with a line for each run."""
     rows = [["run", "state", "epoch", "cost", "time", "left"]]
     for status in runs:
-        values, name = status.values, Path(status.run).name
+        values = status.values
         rows.append(
             [
-                name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 2]}..",
+                Path(status.run).name,
                 status.state,
                 f"{values.get('epoch', 0):,}/{values.get('epochs', 0):,}",
                 f"{values['cost']:.4g}" if "cost" in values else "-",
@@ -126,7 +125,7 @@ def text_of_runs(runs: Sequence[RunStatus]) -> str:
                 duration(status.left) if status.state == RUNNING and status.left else "-",
             ]
         )
-    return printable("\n".join(table(rows, left=(0, 1))))
+    return printable("\n".join(table(rows, left=(0, 1), below=0)))
 
 
 def wait_for_end(path: Path, seconds: float) -> RunStatus:

@@ -36,5 +36,5 @@ def run(arguments: Namespace) -> int:
     with abort_on_error(comm):
         text = check_whole(file.path, data, settings, comm, write_error)
     if comm.rank == 0:
-        print_output(text)
+        print_output(text, wrapped=True)
     return 0

@@ -68,9 +68,9 @@ def run(arguments: Namespace) -> int:
     columns = write_hdf5(out, content, source, arguments.overwrite, chunks)
     count = next(iter(columns.values())).shape[0]
     shapes = ", ".join(f"{name} {shape}" for name, shape in columns.items())
-    print_output(f"{arguments.out}: {count_text(count, 'example')} ({shapes})")
+    print_output(f"{arguments.out}: {count_text(count, 'example')} ({shapes})", wrapped=True)
     for note in content.notes:
-        print_output(f"  {note}")
+        print_output(f"  {note}", wrapped=True)
     return 0
 
 

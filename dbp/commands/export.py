@@ -38,5 +38,5 @@ def run(arguments: Namespace) -> int:
     checkpoint, out = Path(arguments.checkpoint), Path(arguments.out)
     options = arguments.to, arguments.rename, arguments.channels, arguments.code
     line = export(checkpoint, out, arguments.overwrite, arguments.input, arguments.scale, arguments.last, *options)
-    print_output(line)
+    print_output(line, wrapped=True)
     return 0

@@ -49,5 +49,5 @@ def run(arguments: Namespace) -> int:
         channels=arguments.channels,
         partial=arguments.partial,
     )
-    print_output(line)
+    print_output(line, wrapped=True)
     return 0

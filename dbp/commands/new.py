@@ -170,14 +170,15 @@ def _write_config(folder: Path, arguments: Namespace, plan: Plan) -> None:
     test = DIGITS_TEST if plan.train == DIGITS else ""
     text = config_text(shlex.quote(str(path)), plan.train, summary, names, test)
     write_file(path, text.encode(), replaces=False)
-    print_output(f"{path}: {summary}")
+    print_output(f"{path}: {summary}", wrapped=True)
     if plan.target_by_default:
         print_output(
-            f"the target is column {_target_of(data)!r}, the last; for another, begin anew with --target COLUMN"
+            f"the target is column {_target_of(data)!r}, the last; for another, begin anew with --target COLUMN",
+            wrapped=True,
         )
     if plan.convert and summary.few_values:
         values = ",".join(map(str, summary.few_values))
-        print_output(f"note: if these numbers are classes, begin anew with --classes {values}")
+        print_output(f"note: if these numbers are classes, begin anew with --classes {values}", wrapped=True)
     lines = [("train:", ["train", str(path)])]
     if plan.later:
         lines.append(("predict:", ["convert", *plan.later]))

@@ -25,5 +25,5 @@ def run(arguments: Namespace) -> int:
     from dbp.report.record import records_of
 
     records = records_of([Path(path) for path in arguments.runs])
-    print_output(plot(records, Path(arguments.out), arguments.metric))
+    print_output(plot(records, Path(arguments.out), arguments.metric), wrapped=True)
     return 0

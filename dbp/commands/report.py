@@ -48,5 +48,5 @@ def run(arguments: Namespace) -> int:
     if arguments.watch:
         print_output(watch(paths, out, of_data, arguments.port, print_output))
     else:
-        print_output(write_report(paths, out, of_data))
+        print_output(write_report(paths, out, of_data), wrapped=True)
     return 0

@@ -40,5 +40,8 @@ def run(arguments: Namespace) -> int:
     status = wait_for_end(Path(arguments.run), arguments.wait)
     if arguments.quiet:
         return status.code
-    print_output(json.dumps(status.fields, indent=1) if arguments.json else status.text)
+    if arguments.json:
+        print_output(json.dumps(status.fields, indent=1))
+    else:
+        print_output(status.text, wrapped=True)
     return 0

@@ -23,5 +23,5 @@ def run(arguments: Namespace) -> int:
     from dbp.checkpoint import all_of, verdict
 
     verdicts = [verdict(path) for path in all_of(Path(arguments.checkpoint))]
-    print_output("\n".join(text for text, _ in verdicts))
+    print_output("\n".join(text for text, _ in verdicts), wrapped=True)
     return 0 if all(intact for _, intact in verdicts) else DataError.exit_code

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import textwrap
 from collections.abc import Sequence
 
 from dbp.errors import UserError, unknown
@@ -13,12 +12,10 @@ from dbp.report.direction import larger_is_better
 from dbp.report.record import RunRecord
 from dbp.report.settings import differences, shown_values
 from dbp.run.progress import is_better
-from dbp.text import duration, printable, table
+from dbp.text import INDENT, WIDTH, duration, joined, printable, table
 from dbp.text import figure as number_text
 
-MOST_DIFFERENCES = 8  # settings in the text; the CSV has all
-WIDTH = 80  # columns of the lines of settings
-MOST_LETTERS = 30  # of the name of a run in the text
+MOST_DIFFERENCES, MOST_LETTERS = 8, 300  # settings in the text, and letters of each; the CSV has all
 
 
 def ordered(records: Sequence[RunRecord], by: str = "") -> tuple[list[RunRecord], str]:
@@ -58,30 +55,34 @@ def compare_text(records: Sequence[RunRecord], by: str = "") -> str:
     """Return a table of runs, the best first, and the settings in which they differ."""
     runs, column = ordered(records, by)
     head = ["run", "state", "best epoch", column.replace("_", " "), "time"]
-    rows = [head, *([*_result(record), number_text(value_of(record, column)), _time(record)] for record in runs)]
-    lines = table(rows, left=(0, 1))
+    rows = [head, *([*_result(record), _figure(record, column), _time(record)] for record in runs)]
+    lines = table(rows, left=(0, 1), below=0)
     different = differences(runs)
     if different:
         lines += ["", "settings that differ:"]
-        shown = {key: shown_values(texts) for key, texts in list(different.items())[:MOST_DIFFERENCES]}
+        shown = {key: shown_values(texts, MOST_LETTERS) for key, texts in list(different.items())[:MOST_DIFFERENCES]}
         for number, record in enumerate(runs):
             values = [f"{key} = {texts[number]}" for key, texts in shown.items()]
-            lines += _wrapped(f"  {record.name}: {', '.join(values)}")
+            lines += _settings_lines(record.name, values)
         if len(different) > MOST_DIFFERENCES:
             lines.append(f"  and {len(different) - MOST_DIFFERENCES} more, which --csv prints")
     return printable("\n".join(lines))
 
 
-def _wrapped(line: str) -> list[str]:
-    return textwrap.wrap(line, WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+def _settings_lines(name: str, settings: Sequence[str]) -> list[str]:
+    """Return the settings of a run beside its name, or below it where they take several lines."""
+    *others, last = settings
+    parts = [*(f"{setting}," for setting in others), last]
+    line = " ".join([f"  {name}:", *parts])
+    return [line] if len(line) <= WIDTH else [f"  {name}:", *joined([INDENT + parts[0], *parts[1:]])]
 
 
 def _result(record: RunRecord) -> list[str]:
-    return [_short(record.name), record.state, f"{record.best_epoch or '-'} of {record.history.epochs}"]
+    return [record.name, record.state, f"{record.best_epoch or '-'} of {record.history.epochs}"]
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 2]}.."
+def _figure(record: RunRecord, column: str) -> str:
+    return number_text(value_of(record, column)) if column in record.history.last else "-"
 
 
 def _time(record: RunRecord) -> str:

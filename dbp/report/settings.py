@@ -63,20 +63,24 @@ def value_text(settings: Mapping[str, Any], key: str) -> str:
     return str(settings[key])
 
 
-def shown_values(values: Sequence[str]) -> list[str]:
+def shown_values(values: Sequence[str], most: int = MOST_LETTERS) -> list[str]:
     """Return values of a setting as they are shown: of long ones, the part where they differ from the most similar one.
 
     Two dots stand for what is left out.
+
+    Args:
+        values: of each run.
+        most: letters that are shown of a value.
     """
-    return [_shown(value, values) for value in values]
+    return [_shown(value, values, most) for value in values]
 
 
-def _shown(value: str, values: Sequence[str]) -> str:
-    if len(value) <= MOST_LETTERS:
+def _shown(value: str, values: Sequence[str], most: int) -> str:
+    if len(value) <= most:
         return value
     common = max((_letters_in_common(value, other) for other in values if other != value), default=0)
-    start = 0 if common < MOST_LETTERS else common - LETTERS_BEFORE
-    end = start + MOST_LETTERS
+    start = 0 if common < most else common - LETTERS_BEFORE
+    end = start + most
     return f"{'..' * (start > 0)}{value[start:end]}{'..' * (end < len(value))}"
 
 

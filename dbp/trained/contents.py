@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from dbp.checkpoint import Opened
 from dbp.data import parse_meaning
-from dbp.text import COUNTS, count_text, duration, epoch_figures, figure, shape_text, size, table
+from dbp.text import COUNTS, INDENT, WIDTH, count_text, duration, figure, joined, shape_text, size, table
 from dbp.types import Array
 
 SHOWN_EPOCHS = 10  # the last epochs of the history, where everything is shown
-BRIEF_EPOCHS, BRIEF_ROWS = 4, 5  # and where it is not: epochs beside one another, each with so many numbers
+BRIEF_EPOCHS, BRIEF_ROWS = 4, 5  # and where it is not, each with so many numbers
+EPOCHS_BESIDE, NAME_WIDTH = 4, 32  # in a table; letters of the name of a column before it is continued below
 # What the numbers of a run's progress are, in the words of the docs; {} stands for the rest of a name.
 PROGRESS = {
     "finished": "finished",
@@ -71,10 +74,9 @@ def describe_all(found: Opened) -> str:
     if meaning := parse_meaning(found.meaning):
         lines += ["", "data", *_pairs(meaning)]
     lines += ["", "progress", *_pairs(_in_words(found.progress)), "", "made with", *_pairs(found.provenance)]
-    arrays = [[f"/{e.name}", str(np.dtype(e.dtype)), shape_text(e.shape)] for e in found.entries.values()]
-    shown = "\n".join(table(arrays, left=range(3)))
-    lines += ["", "arrays", *_indented(shown), "", "config", *_indented(found.config)]
-    return "\n".join(lines)
+    arrays = [[str(np.dtype(e.dtype)), shape_text(e.shape), f"/{e.name}"] for e in found.entries.values()]
+    lines += ["", "arrays", *(f"  {line}" for line in table(arrays, left=range(3)))]
+    return "\n".join([*lines, "", "config", *_config_lines(found.config)])
 
 
 def _columns(found: Opened) -> dict[str, Array]:
@@ -97,8 +99,16 @@ def _head(found: Opened) -> list[str]:
 def _brief_history(columns: Mapping[str, Array]) -> list[str]:
     """Return the costs and some of the metrics of the last epochs, a line for each."""
     names = sorted((name for name in columns if name not in COUNTS), key=lambda name: not name.endswith("cost"))
-    rows = [["epoch", *(f"{epoch:.0f}" for epoch in columns["epoch"][-BRIEF_EPOCHS:])]]
-    rows += [[name.replace("_", " "), *map(figure, columns[name][-BRIEF_EPOCHS:])] for name in names[:BRIEF_ROWS]]
+    return _epochs_table(columns, names[:BRIEF_ROWS], slice(-BRIEF_EPOCHS, None))
+
+
+def _epochs_table(columns: Mapping[str, Array], names: Sequence[str], epochs: slice) -> list[str]:
+    """Return a table with a line for each column of the history, and as many more as its name takes."""
+    rows = [["epoch", *(f"{epoch:.0f}" for epoch in columns["epoch"][epochs])]]
+    for name in names:
+        first, *rest = textwrap.wrap(name.replace("_", " "), NAME_WIDTH, subsequent_indent="  ")
+        rows.append([first, *map(figure, columns[name][epochs])])
+        rows += [[part, *[""] * (len(rows[0]) - 1)] for part in rest]
     return table(rows, left=(0,))
 
 
@@ -109,14 +119,17 @@ def _done(progress: Mapping[str, Any]) -> str:
 
 
 def _history(columns: Mapping[str, Array]) -> list[str]:
-    """Return a line for each of the last epochs."""
-    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    title = "history" if len(rows) <= SHOWN_EPOCHS else f"history (the last {SHOWN_EPOCHS} of {len(rows)} epochs)"
-    return [title, *(f"  {int(row['epoch'])}  {epoch_figures(row)}" for row in rows[-SHOWN_EPOCHS:])]
+    """Return tables of the costs and metrics of the last epochs, some epochs beside one another."""
+    count, names = len(columns["epoch"]), [name for name in columns if name not in COUNTS]
+    lines = ["history" if count <= SHOWN_EPOCHS else f"history (the last {SHOWN_EPOCHS} of {count} epochs)"]
+    for start in range(max(0, count - SHOWN_EPOCHS), count, EPOCHS_BESIDE):
+        part = _epochs_table(columns, names, slice(start, start + EPOCHS_BESIDE))
+        lines += [*([""] if len(lines) > 1 else []), *(f"  {line}" for line in part)]
+    return lines
 
 
 def _in_words(progress: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the numbers of a run's progress by what they are, in the order of PROGRESS."""
+    """Return what is known of a run's progress by what it is, in the order of PROGRESS."""
     found = {}
     for beginning, words in PROGRESS.items():
         for name, value in progress.items():
@@ -127,9 +140,22 @@ def _in_words(progress: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _pairs(values: Mapping[str, Any]) -> list[str]:
+    """Return lines of names with their values beside them, or below them where these are too long."""
     width = max(map(len, values), default=0)
-    return [f"  {name:{width}}  {value}" for name, value in values.items()]
+    lines = []
+    for name, value in values.items():
+        words = (str(value) or "-").split(" ")
+        beside = joined([f"  {name:{width}} ", *words], indent=" " * (width + 4))
+        below = [f"  {name}", *joined([f"{INDENT}  {words[0]}", *words[1:]], indent=f"{INDENT}  ")]
+        lines += below if max(map(len, beside)) > WIDTH else beside
+    return lines
 
 
-def _indented(text: str) -> list[str]:
-    return [f"  {line}" if line else "" for line in text.strip().splitlines()]
+def _config_lines(config: str) -> list[str]:
+    """Return the lines of a config, long ones continued after a comma."""
+    lines = []
+    for line in config.strip().splitlines():
+        first = f"  {line}"
+        indent = first[: len(first) - len(first.lstrip())] + INDENT
+        lines += joined(re.split("(?<=,) ", first), indent=indent) if line else [""]
+    return lines

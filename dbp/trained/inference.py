@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from dbp import terminal
 from dbp.blas import blas_threads
 from dbp.checkpoint import StoredCheckpoint, epoch_words
 from dbp.config.settings import Settings
@@ -19,7 +17,7 @@ from dbp.parallel import START_SECONDS, Communicator, abort_on_error, agree, fro
 from dbp.run.snapshot import stored_input_shape
 from dbp.run.sources import print_warnings
 from dbp.terminal import print_output
-from dbp.text import count_text, figures, lines_of, shortened
+from dbp.text import count_text, figures, shortened
 from dbp.trained.evaluator import DataFile, aligned_file, evaluator_of_checkpoint
 from dbp.trained.loading import check_same_kernels, read_model, settings_of
 from dbp.trained.model_on_data import ModelOnData
@@ -60,7 +58,7 @@ def with_checkpoint(file: ModelFile, action: Callable[[Settings, StoredCheckpoin
     with abort_on_error(comm), blas_threads(settings.thread_count), np.errstate(over="ignore", invalid="ignore"):
         text = action(settings, checkpoint, comm)
     if comm.rank == 0:
-        print_output(text)
+        print_output(text, wrapped=True)
     return 0
 
 
@@ -96,13 +94,9 @@ def evaluate(
 
 
 def _figures(values: Mapping[str, float], counted: int, checkpoint: StoredCheckpoint) -> str:
-    """Return values of an evaluation in a line, with the number of examples and the epoch of the weights.
-
-    A line that is wider than the terminal becomes several.
-    """
-    which, columns = epoch_words(checkpoint.progress), terminal.columns_of(sys.stdout)
-    line = f"{figures(values)}  ({count_text(counted, 'example')}{f', {which}' if which else ''})"
-    return line if columns is None else lines_of(line, columns)
+    """Return values of an evaluation in a line, with the number of examples and the epoch of the weights."""
+    which = epoch_words(checkpoint.progress)
+    return f"{figures(values)}  ({count_text(counted, 'example')}{f', {which}' if which else ''})"
 
 
 def predict(

@@ -35,17 +35,37 @@ def test_the_best_run_comes_first_and_what_differs_is_named(records):
     assert max(map(len, lines)) <= 80
 
 
-def test_many_settings_that_differ_are_wrapped(records):
+def test_many_settings_that_differ_are_wrapped_and_none_is_broken(records):
     records[0].config["seed"], records[0].config["data"]["train"] = 12345, "a-name-of-a-file/" * 3
-    records[0].config["metrics"] = ["accuracy", {"kind": "f1", "average": "micro", "per_class": False}]
+    records[0].config["metrics"] = ["accuracy", {"kind": "f1", "average": "micro", "per_class": True}]
     text = compare_text(records)
     assert max(map(len, text.splitlines())) <= 80
-    for part in ("\n    ", "metrics = ", "seed = 12345"):
+    for part in (
+        "\n  first:\n    ",
+        '\n    metrics = ["accuracy", { kind = "f1", average = "micro", per_class = true }]',
+        "seed = 12345",
+    ):
         assert part in text
 
 
+def test_long_names_of_runs_are_shown_whole_below_their_figures(records):
+    for record, end in zip(records, "ab", strict=True):
+        record.name = "-".join(["name", "of", "a", "run"] * 4) + end
+    lines = compare_text(records).splitlines()
+    assert lines[0].split() == ["state", "best", "epoch", "validation", "cost", "time"]
+    assert lines[2] == f"    {records[1].name}"
+    assert lines[4] == f"    {records[0].name}"
+
+
+def test_a_run_without_the_column_has_a_dash(records):
+    for of_run in (records[0].history.best, records[0].history.last):
+        of_run.pop("validation_accuracy", None)
+    lines = compare_text(records, "validation_accuracy").splitlines()
+    assert [line.split()[5] for line in lines[1:3]] == ["0.9000", "-"]
+
+
 def test_long_settings_that_differ_at_their_end_are_shown_there(records):
-    long = "/data/of/a/project/with/a/long/name/and/its/parts/in/folders/train"
+    long = "/data/of/a/project/with/a/long/name/and/its/parts/in/folders/" * 5 + "train"
     records[0].config["data"]["train"], records[1].config["data"]["train"] = f"{long}-1.h5", f"{long}-2.h5"
     text = compare_text(records)
     assert re.findall(r"data.train = ([^\s,]+)", text) == [f"..{long[-19:]}-2.h5", f"..{long[-19:]}-1.h5"]
