@@ -17,7 +17,8 @@ cd "$LS_SUBCWD" || exit 1
 # Change this for your site: what dbp and its MPI need, such as module load openmpi
 export PATH="$PWD/.venv/bin:$PATH"
 export OMP_NUM_THREADS=1
-export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}" # arrays in huge pages
+# Arrays in huge pages
+export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}"
 python=python
 
 script=launch/lsf.sh
@@ -26,19 +27,21 @@ task=${LSB_JOBINDEX#0} # empty, or an index in an array
 run=$out${task:+-$task} # dbp gives each task of an array its own folder
 job=${DBP_JOB:-1} most=20
 
-# Runs a launcher and sets $code. Once the run has begun, $code comes from its status: a launcher may end with 0 although
-# it has lost a node.
+# Runs a launcher and sets $code. Once the run has begun, $code comes from its
+# status: a launcher may end with 0 although it has lost a node.
 train() {
     cancelled=
     if ! { mkdir -p "$run" && rm -f "$run/stop" && touch "$run/.job"; }; then
         last "failed with code 74: cannot write to its folder" 74
     fi
-    # A run that finds this file saves and stops. Unlike a signal, it cannot kill the launcher.
+    # A run that finds this file saves and stops. Unlike a signal, it cannot kill
+    # the launcher.
     # TERM comes from the time limit if that is near; before, it cancels the job.
     trap 'touch "$run/stop"' URG
     trap '[ "$SECONDS" -ge 14385 ] || cancelled=yes; touch "$run/stop"' TERM INT HUP
     launch "$@"
-    # Open MPI's launcher ends with 213 if it could not start itself, which a busy node may cause: then once more.
+    # Open MPI's launcher ends with 213 if it could not start itself, which a
+    # busy node may cause: then once more.
     if [ "$code" -eq 213 ] && [ -z "$cancelled" ] && ! has_begun; then
         sleep 5
         launch "$@"
@@ -53,7 +56,8 @@ train() {
     fi
 }
 
-# Runs it in the background, as a shell gets no signal while it waits for a command in the foreground.
+# Runs it in the background, as a shell gets no signal while it waits for a
+# command in the foreground.
 launch() {
     "$@" &
     while kill -0 $! 2>/dev/null; do wait $!; done
@@ -71,7 +75,8 @@ conclude() {
     [ "$code" -ne 0 ] || last finished 0
     [ -z "$cancelled" ] || last "cancelled; submit it again to resume" 143
     [ "$code" -eq 75 ] || last "failed with code $code" "$code"
-    [ "$job" -lt "$most" ] || last "failed with code 75: not finished after $job jobs; submit it again to resume" 75
+    [ "$job" -lt "$most" ] ||
+        last "failed with code 75: not finished after $job jobs; submit it again to resume" 75
 }
 
 last() {
@@ -79,9 +84,10 @@ last() {
     exit "$2"
 }
 
-train mpirun -n 4 --hostfile "$LSB_DJOB_HOSTFILE" --map-by slot:PE=1:OVERSUBSCRIBE --bind-to \
-    core:overload-allowed -x OMP_NUM_THREADS -x GLIBC_TUNABLES "$python" -m dbp train examples/digits.toml \
-    --out "$out" --time-limit auto
+train mpirun -n 4 --hostfile "$LSB_DJOB_HOSTFILE" --map-by \
+    slot:PE=1:OVERSUBSCRIBE --bind-to core:overload-allowed -x \
+    OMP_NUM_THREADS -x GLIBC_TUNABLES "$python" -m dbp train \
+    examples/digits.toml --out "$out" --time-limit auto
 conclude
 answer=$(DBP_JOB=$((job + 1)) bsub ${task:+-J "dbp-digits[$task]"} < "$script") ||
     last "failed with code 75: bsub could not submit it again" 75

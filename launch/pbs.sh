@@ -16,7 +16,8 @@ cd "$PBS_O_WORKDIR" || exit 1
 # Change this for your site: what dbp and its MPI need, such as module load openmpi
 export PATH="$PWD/.venv/bin:$PATH"
 export OMP_NUM_THREADS=1
-export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}" # arrays in huge pages
+# Arrays in huge pages
+export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}"
 python=python
 
 script=launch/pbs.sh
@@ -24,19 +25,21 @@ out=runs/digits
 run=$out${PBS_ARRAY_INDEX:+-$PBS_ARRAY_INDEX} # dbp gives each task of an array its own folder
 job=${DBP_JOB:-1} most=20
 
-# Runs a launcher and sets $code. Once the run has begun, $code comes from its status: a launcher may end with 0 although
-# it has lost a node.
+# Runs a launcher and sets $code. Once the run has begun, $code comes from its
+# status: a launcher may end with 0 although it has lost a node.
 train() {
     cancelled=
     if ! { mkdir -p "$run" && rm -f "$run/stop" && touch "$run/.job"; }; then
         last "failed with code 74: cannot write to its folder" 74
     fi
-    # A run that finds this file saves and stops. Unlike a signal, it cannot kill the launcher.
+    # A run that finds this file saves and stops. Unlike a signal, it cannot kill
+    # the launcher.
     # TERM comes from the time limit if that is near; before, it cancels the job.
     trap 'touch "$run/stop"' USR1
     trap '[ "$SECONDS" -ge 14385 ] || cancelled=yes; touch "$run/stop"' TERM INT HUP
     launch "$@"
-    # Open MPI's launcher ends with 213 if it could not start itself, which a busy node may cause: then once more.
+    # Open MPI's launcher ends with 213 if it could not start itself, which a
+    # busy node may cause: then once more.
     if [ "$code" -eq 213 ] && [ -z "$cancelled" ] && ! has_begun; then
         sleep 5
         launch "$@"
@@ -51,7 +54,8 @@ train() {
     fi
 }
 
-# Runs it in the background, as a shell gets no signal while it waits for a command in the foreground.
+# Runs it in the background, as a shell gets no signal while it waits for a
+# command in the foreground.
 launch() {
     "$@" &
     while kill -0 $! 2>/dev/null; do wait $!; done
@@ -69,7 +73,8 @@ conclude() {
     [ "$code" -ne 0 ] || last finished 0
     [ -z "$cancelled" ] || last "cancelled; submit it again to resume" 143
     [ "$code" -eq 75 ] || last "failed with code $code" "$code"
-    [ "$job" -lt "$most" ] || last "failed with code 75: not finished after $job jobs; submit it again to resume" 75
+    [ "$job" -lt "$most" ] ||
+        last "failed with code 75: not finished after $job jobs; submit it again to resume" 75
 }
 
 last() {
@@ -77,11 +82,14 @@ last() {
     exit "$2"
 }
 
-train mpirun -n 4 --hostfile "$PBS_NODEFILE" --map-by slot:PE=1:OVERSUBSCRIBE --bind-to core:overload-allowed \
-    -x OMP_NUM_THREADS -x GLIBC_TUNABLES "$python" -m dbp train examples/digits.toml --out "$out" \
-    --time-limit auto
+train mpirun -n 4 --hostfile "$PBS_NODEFILE" --map-by slot:PE=1:OVERSUBSCRIBE \
+    --bind-to core:overload-allowed -x OMP_NUM_THREADS -x GLIBC_TUNABLES \
+    "$python" -m dbp train examples/digits.toml --out "$out" --time-limit \
+    auto
 conclude
-# If your site forbids jobs to submit jobs: remove this, and submit the script again when a job ends with 75.
-next=$(qsub -v DBP_JOB=$((job + 1)) ${PBS_ARRAY_INDEX:+-J "$PBS_ARRAY_INDEX-$((PBS_ARRAY_INDEX + 1)):2"} "$script") ||
+# If your site forbids jobs to submit jobs: remove this, and submit the script again when a job ends
+# with 75.
+next=$(qsub -v DBP_JOB=$((job + 1)) \
+    ${PBS_ARRAY_INDEX:+-J "$PBS_ARRAY_INDEX-$((PBS_ARRAY_INDEX + 1)):2"} "$script") ||
     last "failed with code 75: qsub could not submit it again" 75
 last "continued by job $next" 0

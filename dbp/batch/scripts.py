@@ -20,7 +20,7 @@ from dbp.batch.queue_systems import Scheduler
 from dbp.batch.request import Request
 
 PLACEHOLDER = re.compile(r"@([a-z_]+)(\??)@")
-WIDTH = 110  # columns of the command that starts ranks
+WIDTH = 78  # columns of the command that starts ranks
 TERM_MARGIN = (
     15.0  # a TERM within so many seconds before the time limit comes from the limit, any other cancels the job
 )
@@ -130,7 +130,7 @@ def _values(request: Request, scheduler: Scheduler, site: Site) -> dict[str, str
         "claim": request.claim,
         "implementation": {"MPICH": "MPICH", "Intel MPI": "Intel"}.get(site.vendor, "OpenMPI"),
         "huge_pages": "\n".join(
-            f'export {name}="${{{name}:-{value}}}" # arrays in huge pages' for name, value in HUGE_PAGES.items()
+            f'# Arrays in huge pages\nexport {name}="${{{name}:-{value}}}"' for name, value in HUGE_PAGES.items()
         ),
         "submit": scheduler.submit_line(site.script),
         "script": site.script,

@@ -205,3 +205,8 @@ def test_the_launcher_of_kubernetes_trains_until_the_run_is_finished(folder, unb
     assert (job.code, job.lines[-1]) == (0, "run run: finished"), job.lines
     assert "run run: continued, start 2 of at most 20" in job.lines
     assert digest(folder / "run") == unbroken
+
+
+def test_lines_fit_an_editor():
+    lines = [line for text in example_scripts().values() for line in text.splitlines()]
+    assert [line for line in lines if len(line) > (100 if line.lstrip().startswith("#") else 120)] == []

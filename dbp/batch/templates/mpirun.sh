@@ -1,5 +1,6 @@
 #!/bin/bash
-# Trains on this machine. It starts the run again if that ends before it is finished, such as after a lost rank.
+# Trains on this machine. It starts the run again if that ends before it is finished, such as after
+# a lost rank.
 #   submit:     @submit@
 #   last line:  run @run@: finished | cancelled | failed with code CODE
 

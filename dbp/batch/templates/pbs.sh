@@ -28,7 +28,9 @@ job=${DBP_JOB:-1} most=@most_jobs@
 
 train @launch@
 conclude
-# If your site forbids jobs to submit jobs: remove this, and submit the script again when a job ends with 75.
-next=$(qsub -v DBP_JOB=$((job + 1)) ${PBS_ARRAY_INDEX:+-J "$PBS_ARRAY_INDEX-$((PBS_ARRAY_INDEX + 1)):2"} "$script") ||
+# If your site forbids jobs to submit jobs: remove this, and submit the script again when a job ends
+# with 75.
+next=$(qsub -v DBP_JOB=$((job + 1)) \
+    ${PBS_ARRAY_INDEX:+-J "$PBS_ARRAY_INDEX-$((PBS_ARRAY_INDEX + 1)):2"} "$script") ||
     last "failed with code 75: qsub could not submit it again" 75
 last "continued by job $next" 0
