@@ -70,7 +70,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class GlobalAverage:
-    """The mean of each channel over all places."""
+    """The mean of each channel over all positions."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Position:
-    """The addition of a learned vector to each place."""
+    """The addition of a learned vector to each position."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Attention:
 
 @dataclass(frozen=True)
 class Recurrent:
-    """A recurrent layer that returns its state at every place."""
+    """A recurrent layer that returns its state at every position."""
 
     kind: Literal["lstm", "gru"]
     units: int
@@ -216,7 +216,7 @@ class Case:
         steps: timed in one repetition.
         adam: Adam with learning rate 0.001; else SGD with learning rate 0.01 and momentum 0.9.
         autoencoder: the squared difference to the inputs is the loss; else cross-entropy.
-        language: inputs are tokens, and so are the targets, one at each place; else inputs are numbers, and the
+        language: inputs are tokens, and so are the targets, one at each position; else inputs are numbers, and the
             target of an example is a class.
     """
 

@@ -18,7 +18,7 @@ DIMENSIONS = {"NHWC": ("NHWC", "HWIO", "NHWC"), "NCHW": ("NCHW", "OIHW", "NCHW")
 SEQUENCES = ("NWC", "WIO", "NWC")
 ACTIVATIONS = {"linear": lambda x: x, "relu": jax.nn.relu, "gelu": jax.nn.gelu}
 EPSILON = 1e-5  # added to variances
-HIDDEN = -1e30  # the score of a later place
+HIDDEN = -1e30  # the score of a later position
 
 
 class Built(NamedTuple):
@@ -115,18 +115,18 @@ class Builder:
         return Built((scale, jnp.zeros_like(scale)), lambda p, x: normalized(x, axes) * p[0] + p[1])
 
     def _recurrent(self, kind: str, inputs: int, units: int) -> Built:
-        """Return a recurrent layer; one product weighs the inputs of all places."""
+        """Return a recurrent layer; one product weighs the inputs of all positions."""
         gates = {"lstm": 4, "gru": 3}[kind]
         parameters = [*self._affine(inputs, gates * units), self._drawn((units, gates * units), units)]
         if kind == "gru":
             parameters.append(jnp.zeros(units))
-        place = {"lstm": place_of_lstm, "gru": place_of_gru}[kind]
+        step = {"lstm": step_of_lstm, "gru": step_of_gru}[kind]
 
         def apply(parameters: list[jax.Array], x: jax.Array) -> jax.Array:
             w, bias, *others = parameters
             first = (jnp.zeros((len(x), units)),) * {"lstm": 2, "gru": 1}[kind]
             z = (x @ w + bias).swapaxes(0, 1)
-            return jax.lax.scan(lambda state, z: place(state, z, *others), first, z)[1].swapaxes(0, 1)
+            return jax.lax.scan(lambda state, z: step(state, z, *others), first, z)[1].swapaxes(0, 1)
 
         return Built(parameters, apply)
 
@@ -147,17 +147,17 @@ class Builder:
             return jax.nn.relu(x)
         if isinstance(layer, cases.Flatten):
             return x.reshape(len(x), -1)
-        first = self._first_place(x.ndim)
+        first = self._first_position_axis(x.ndim)
         if isinstance(layer, cases.GlobalAverage):
             return x.mean(tuple(range(first, first + x.ndim - 2)))
         return pool(x, range(first, first + layer.axes))
 
-    def _first_place(self, ndim: int) -> int:
-        """Return the number of the first axis of places."""
+    def _first_position_axis(self, ndim: int) -> int:
+        """Return the number of the first axis of positions."""
         return 2 if ndim == 4 and self.layout == "NCHW" else 1
 
     def _channel_axis(self, ndim: int) -> int:
-        return 1 if self._first_place(ndim) == 2 else ndim - 1
+        return 1 if self._first_position_axis(ndim) == 2 else ndim - 1
 
     def _per_channel(self, vector: jax.Array, ndim: int) -> jax.Array:
         """Return a vector over channels in the shape that is added to inputs with so many axes."""
@@ -189,8 +189,8 @@ def attend(parameters: Any, x: jax.Array, heads: int) -> jax.Array:
     return (jax.nn.softmax(scores) @ v).swapaxes(1, 2).reshape(x.shape) @ w_out + b_out
 
 
-def place_of_lstm(state: tuple[jax.Array, ...], z: jax.Array, u: jax.Array) -> tuple:
-    """Return the state and the output after one place."""
+def step_of_lstm(state: tuple[jax.Array, ...], z: jax.Array, u: jax.Array) -> tuple:
+    """Return the state and the output after one position."""
     h, memory = state
     let_in, keep, candidate, show = jnp.split(z + h @ u, 4, axis=1)
     memory = jax.nn.sigmoid(keep) * memory + jax.nn.sigmoid(let_in) * jnp.tanh(candidate)
@@ -198,8 +198,8 @@ def place_of_lstm(state: tuple[jax.Array, ...], z: jax.Array, u: jax.Array) -> t
     return (h, memory), h
 
 
-def place_of_gru(state: tuple[jax.Array, ...], z: jax.Array, u: jax.Array, shift: jax.Array) -> tuple:
-    """Return the state and the output after one place."""
+def step_of_gru(state: tuple[jax.Array, ...], z: jax.Array, u: jax.Array, shift: jax.Array) -> tuple:
+    """Return the state and the output after one position."""
     (h,) = state
     (reset, update, candidate), inner = jnp.split(z, 3, axis=1), jnp.split(h @ u, 3, axis=1)
     update = jax.nn.sigmoid(update + inner[1])

@@ -32,7 +32,7 @@ def adam(w: jax.Array, g: jax.Array, state: tuple[jax.Array, ...], number: jax.A
 
 
 def cost_of(case: Case, outputs: jax.Array, targets: jax.Array) -> jax.Array:
-    """Return the mean of the losses, over the places too if each has one."""
+    """Return the mean of the losses, over the positions too if each has one."""
     if case.autoencoder:
         return jnp.mean((outputs - targets) ** 2)
     chosen = jnp.take_along_axis(outputs, targets[..., None], axis=-1)[..., 0]

@@ -64,9 +64,9 @@ def tell(out, modules, files, seconds):
     comm = world()
     rows = comm.gather({"seconds": seconds, "modules": modules, "files": files, "libraries": libraries})
     if comm.rank == 0:
-        places = [sysconfig.get_path("purelib"), str(Path(dbp.__file__).parent)]
+        folders = [sysconfig.get_path("purelib"), str(Path(dbp.__file__).parent)]
         versions = {"dbp": dbp.__version__, "python": sys.version.split()[0], "MPI": comm.description}
-        Path(out).write_text(json.dumps({"results": rows, "packages": places, "versions": versions}))
+        Path(out).write_text(json.dumps({"results": rows, "packages": folders, "versions": versions}))
 
 
 if __name__ == "__main__":

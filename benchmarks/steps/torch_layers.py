@@ -15,15 +15,15 @@ ACTIVATIONS = {"linear": nn.Identity, "relu": nn.ReLU, "gelu": lambda: nn.GELU(a
 
 
 class GlobalAverage(nn.Module):
-    """The mean of each channel over all places."""
+    """The mean of each channel over all positions."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return (examples, channels) for (examples, channels, places...)."""
+        """Return (examples, channels) for (examples, channels, positions...)."""
         return x.mean(dim=tuple(range(2, x.dim())))
 
 
 class Position(nn.Module):
-    """The addition of a learned vector to each place."""
+    """The addition of a learned vector to each position."""
 
     def __init__(self, length: int, channels: int):
         super().__init__()
@@ -52,7 +52,7 @@ class Attention(nn.Module):
 
 
 class States(nn.Module):
-    """The states of a recurrent layer at every place."""
+    """The states of a recurrent layer at every position."""
 
     def __init__(self, kind: str, inputs: int, units: int):
         super().__init__()

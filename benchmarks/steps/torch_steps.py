@@ -51,7 +51,7 @@ def data_of(case: Case, examples: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def cost_of(case: Case, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return the mean of the losses, over the places too if each has one."""
+    """Return the mean of the losses, over the positions too if each has one."""
     if case.autoencoder:
         return F.mse_loss(outputs, targets)
     return F.cross_entropy(outputs.flatten(0, -2), targets.flatten())

@@ -23,12 +23,12 @@ COUNTS = np.random.default_rng(5).integers(0, 3, (2, 6, 5)).astype(float)
 CASES = {
     "dense": ("dense_block", [ROWS, W[0, 0], B], {"activation": "relu"}),
     "dense without bias": ("dense_block", [ROWS, W[0, 0], None], {"activation": "linear"}),
-    "dense of places": ("dense_block", [X, W[0, 0], B], {"activation": "linear"}),
-    **{f"dense of places with {name}": ("dense_block", [X, W[0, 0], B], {"activation": name}) for name in FUSED},
+    "dense of positions": ("dense_block", [X, W[0, 0], B], {"activation": "linear"}),
+    **{f"dense of positions with {name}": ("dense_block", [X, W[0, 0], B], {"activation": name}) for name in FUSED},
     "cross-entropy": ("cross_entropy_block", [ROWS], {"targets": np.array([0, 2, 1, 1])}),
     "squared error": ("squared_error_block", [ROWS, np.cos(ROWS)], {"axes": 1}),
     "squared error of elements": ("squared_error_block", [X, np.cos(X)], {"axes": 4}),
-    "squared error of places": ("squared_error_block", [X, np.cos(X)], {"axes": 2}),
+    "squared error of positions": ("squared_error_block", [X, np.cos(X)], {"axes": 2}),
     "normalize": ("normalize_block", [X, SCALE, SCALE[::-1].copy()], {"axes": (0, 1, 2), "epsilon": 0.1}),
     "normalize by weights": (
         "normalize_block",

@@ -58,14 +58,14 @@ def _planned_cross_entropy(inputs: Sequence[Array], options: Options, output: Ar
     sums, of_row = np.empty(len(z), z.dtype), np.empty((len(z), 1), z.dtype)
     of_rows, numbers, slopes = (array.reshape(-1) for array in (of_row, exponentials, slope))
     starts = np.arange(len(z)) * z.shape[1]
-    places = np.empty_like(starts)  # of one number of each row
+    indices = np.empty_like(starts)  # of one number of each row
 
     def forward() -> None:
-        np.add(starts, z.argmax(1), places)  # faster than to reduce by maximum
-        z.reshape(-1).take(places, out=of_rows, mode="clip")
+        np.add(starts, z.argmax(1), indices)  # faster than to reduce by maximum
+        z.reshape(-1).take(indices, out=of_rows, mode="clip")
         np.subtract(z, of_row, exponentials)
-        np.add(starts, targets, places)
-        np.negative(numbers[places], output)
+        np.add(starts, targets, indices)
+        np.negative(numbers[indices], output)
         np.exp(exponentials, exponentials)
         np.add.reduce(exponentials, axis=1, out=sums)
         np.log(sums, of_rows)
@@ -74,7 +74,7 @@ def _planned_cross_entropy(inputs: Sequence[Array], options: Options, output: Ar
     def backward(g: Array, into: Sequence[Array | None]) -> None:
         np.divide(g, sums, of_rows)
         np.multiply(exponentials, of_row, slope)
-        slopes[places] -= g
+        slopes[indices] -= g
         write_parts([slope], into)
 
     return PlannedNode(forward, backward, [True])

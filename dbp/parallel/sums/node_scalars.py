@@ -55,10 +55,10 @@ class NodeScalars:
         self._sums = self._sent[1:].reshape(-1, scalars)  # behind the notices
         self._adder = Adder(plans[nodes.mine], parts, [*self._sums], {})
         self._arrived, self._words = memory[:1], memory[1:].view(np.float64)
-        self._notice_places = np.cumsum([0, *lengths[:-1]])
-        of_nodes = zip(self._notice_places, plans, strict=True)
+        self._notice_offsets = np.cumsum([0, *lengths[:-1]])
+        of_nodes = zip(self._notice_offsets, plans, strict=True)
         rows = [start + 1 + scalars * np.arange(len(plan.branches)) for start, plan in of_nodes]
-        self._places = np.concatenate(rows).astype(np.intp)[:, None] + np.arange(scalars)
+        self._offsets = np.concatenate(rows).astype(np.intp)[:, None] + np.arange(scalars)
         self._rounds = rounds([branch for plan in plans for branch in plan.branches])
         each_alone = nodes.count == comm.size
         self._gather = comm.channel.gather_bytes if each_alone else comm.channel.gather_bytes_between_nodes
@@ -114,10 +114,10 @@ class NodeScalars:
     def total(self) -> tuple[Array, bool, bool]:
         """Return the sums that have arrived, whether a rank asks to stop, and whether one is in doubt."""
         self._comm.node.memory_barrier()
-        scalars = self._words[self._places]
+        scalars = self._words[self._offsets]
         for left, right in self._rounds:
             scalars[left] += scalars[right]
-        notices = int(np.bitwise_or.reduce(self._words[self._notice_places].astype(np.int64)))
+        notices = int(np.bitwise_or.reduce(self._words[self._notice_offsets].astype(np.int64)))
         return scalars[0], bool(notices & STOP), bool(notices & DOUBT)
 
 

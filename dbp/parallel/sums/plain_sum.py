@@ -45,7 +45,7 @@ class PlainSum:
         self._vectors = self._received_vectors(ends) if size else []
         self._rounds = rounds(all_branches)  # many ranks' scalars are added in one operation a round
         self._words = self._received.view(np.float64)
-        self._places = self._scalar_places(ends, length, scalars)
+        self._offsets = self._scalar_offsets(ends, length, scalars)
         self._flags = ends - FLAG_BYTES
         self._vector = self._vectors[0] if size else np.empty(0, dtype)  # where the tree's sum ends up
         self._pieces = [self._vector[piece] for piece in pieces(slice(0, size), BLOCK_ELEMENTS)]
@@ -56,7 +56,7 @@ class PlainSum:
         of_ranks = zip(np.split(self._received, ends[:-1]), self._branches, strict=True)
         return [part.vector for own, branches in of_ranks for part in self._views(own, len(branches))]
 
-    def _scalar_places(self, ends: Array, length: int, scalars: int) -> Array:
+    def _scalar_offsets(self, ends: Array, length: int, scalars: int) -> Array:
         """Return where the scalars of each part lie among the words that are received, (parts, scalars)."""
         of_ranks = zip(ends - FLAG_BYTES, self._branches, strict=True)
         stops = np.concatenate([end - length * np.arange(len(branches))[::-1] for end, branches in of_ranks])
@@ -74,7 +74,7 @@ class PlainSum:
         """Return the sum over the shards of all ranks; see VectorSum.total()."""
         self._pack(mine)
         self.comm.gather_bytes(self._sent, self._received, self._counts)
-        scalars = self._words[self._places]
+        scalars = self._words[self._offsets]
         for left, right in self._rounds:
             scalars[left] += scalars[right]
             for one, other in zip(left, right, strict=True) if self._vectors else ():
@@ -98,7 +98,7 @@ class PlainSum:
     def _pack(self, mine: TreeSum[SumBuffer]) -> None:
         """Write what this rank sends to the others."""
         assert [branch[:2] for branch in mine.branches] == self._branches[self.shards.rank]
-        for (_, _, part), place in zip(mine.branches, self._sent_parts, strict=True):
-            place.bytes[:] = part.bytes
+        for (_, _, part), target in zip(mine.branches, self._sent_parts, strict=True):
+            target.bytes[:] = part.bytes
             self._free.append(part)
         self._sent[-FLAG_BYTES] = self.comm.asks_to_stop()

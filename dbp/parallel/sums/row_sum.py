@@ -100,7 +100,10 @@ class RowSum:
         self._branches = [branches_of(shards.of_rank(rank)) for rank in range(shards.ranks)]
         self._header_bytes = [8 * len(self._units) * len(branches) for branches in self._branches]
         self._counts = np.zeros(sum(self._header_bytes) // 8, np.int64)  # of rows, by rank, branch and table
-        self._first_places = [0, *accumulate(length // 8 for length in self._header_bytes)]  # of each rank, among these
+        self._first_indices = [
+            0,
+            *accumulate(length // 8 for length in self._header_bytes),
+        ]  # of each rank
 
     def total(self, mine: Sequence[Sequence[Rows]], divisor: float) -> RowTotal:
         """Return the sums of rows, divided; collective.
@@ -145,17 +148,17 @@ class RowSum:
         units = np.tile(self._units, len(self._counts) // len(self._units))
         lengths = 8 * self._counts + -(-self._counts * units * self._dtype.itemsize // 8) * 8
         ends = np.cumsum([0, *lengths])
-        memory = self._bytes.begin(np.diff(ends[self._first_places]).tolist())
-        first = self._first_places[self._comm.rank]
-        for place, rows in enumerate(mine, first):
-            target = self._view(memory[ends[place] - ends[first] : ends[place + 1] - ends[first]], place)
+        memory = self._bytes.begin(np.diff(ends[self._first_indices]).tolist())
+        first = self._first_indices[self._comm.rank]
+        for index, rows in enumerate(mine, first):
+            target = self._view(memory[ends[index] - ends[first] : ends[index + 1] - ends[first]], index)
             target.numbers[:], target.values[:] = rows
         everyones = self._bytes.complete()
-        return [self._view(everyones[ends[place] : ends[place + 1]], place) for place in range(len(lengths))]
+        return [self._view(everyones[ends[index] : ends[index + 1]], index) for index in range(len(lengths))]
 
-    def _view(self, memory: Array, place: int) -> Rows:
+    def _view(self, memory: Array, index: int) -> Rows:
         """Return the rows that lie in the bytes of one branch and table."""
-        count, units = int(self._counts[place]), self._units[place % len(self._units)]
+        count, units = int(self._counts[index]), self._units[index % len(self._units)]
         numbers, values = memory[: 8 * count].view(np.int64), memory[8 * count :].view(self._dtype)
         return Rows(numbers, values[: count * units].reshape(count, units))
 

@@ -6,7 +6,7 @@ shard of a rank runs in the calling thread, which alone communicates; each other
 turn, since passes lead through functions of the user.
 
 A rank need not know what others come to, as an idle one does not: each message begins with what the shards of its
-sender have come to. All ranks guess that it is what they came to at this place of the last pass, and send what they add
+sender have come to. All ranks guess that it is what they came to at this point of the last pass, and send what they add
 along with it; if the guess was wrong, they send it in a second message.
 """
 
@@ -99,8 +99,8 @@ class ShardAllreduce:
         self._active = -1  # the shard that has the turn
         self._total = np.empty(0)
         self._messages: dict[int, _Messages] = {}  # by length of the sums
-        self._guesses: list[_Request] = []  # what all came to in the last passes, by place
-        self._place = 0  # in the present pass
+        self._guesses: list[_Request] = []  # what all came to in the last passes, by the index of the sum
+        self._sums_begun = 0  # in the present pass
 
     def run(self, function: Callable[[int], Result]) -> Iterator[tuple[int, Result]]:
         """Call a function for each shard of this rank, in which sum() may be called; yield its results; collective.
@@ -121,7 +121,7 @@ class ShardAllreduce:
     def _run(self, compute: Callable[[int], None]) -> None:
         numbers = self._shards.mine
         self._threads = self._threads or [CoroutineThread() for _ in numbers[:-1]]
-        self._requests, self._place = dict.fromkeys(numbers, ABSENT), 0
+        self._requests, self._sums_begun = dict.fromkeys(numbers, ABSENT), 0
         try:
             for thread, number in zip(self._threads, numbers, strict=False):
                 self._let(number, thread, partial(compute, number))
@@ -209,14 +209,14 @@ class ShardAllreduce:
             UserError: shards have not come to the same sum; raised on all ranks.
         """
         self._comm.clock.enter(Stage.SUM)
-        mine, self._place = _common(list(self._requests.values())), self._place + 1
-        self._guesses += [ENDED] * (self._place - len(self._guesses))
-        guess = self._guesses[self._place - 1]
+        mine, self._sums_begun = _common(list(self._requests.values())), self._sums_begun + 1
+        self._guesses += [ENDED] * (self._sums_begun - len(self._guesses))
+        guess = self._guesses[self._sums_begun - 1]
         agreed, self._total = self._exchange(mine, guess)
         if agreed == CONFLICT:
             raise _conflict()
         if agreed not in (guess, ABSENT):
-            self._guesses[self._place - 1] = agreed
+            self._guesses[self._sums_begun - 1] = agreed
             if agreed != ENDED:
                 _, self._total = self._exchange(mine, agreed)
         self._arrays.clear()

@@ -28,7 +28,7 @@ def equation(f, w, b, x):
     return ad.sum_(ad.square(second + value)) + ad.sum_(ad.sin(by_reverse))
 
 
-@pytest.mark.parametrize("shape", [(5, 3), (2, 2, 3)], ids=["rows", "places"])
+@pytest.mark.parametrize("shape", [(5, 3), (2, 2, 3)], ids=["rows", "positions"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_gradients_of_equations_are_those_of_the_specification(activation, shape):
     x = np.random.default_rng(1).standard_normal(shape)
