@@ -374,11 +374,11 @@ class Run:
         return self.state.inference_weights(self.weights), self.inference_moments
 
     def final_weights(self) -> dict[str, Array]:
-        """Return weights and running moments of the result by name, in memory that outlives the run; collective."""
+        """Return weights and running moments of the result by name, arrays of the caller's own; collective."""
         vector, moments = self.result
         self.arena.fence(vector)
         frozen = {name: array.copy() for name, array in self.objective.frozen.items()}
-        return {**frozen, **self.layout.views(vector.copy()), **running_arrays(moments)}
+        return {**frozen, **self.layout.views(vector.copy(), writable=True), **running_arrays(moments)}
 
     @cached_property
     def evaluated_rows(self) -> int:

@@ -57,7 +57,7 @@ def test_predictions_follow_weights_that_are_changed_where_they_are(dtype):
         model=layers, loss="cross_entropy", data=data, optimizer="adam", epochs=1, batch_size=12, quiet=True
     )
     for name, array in model.weights.items():  # of another type than the model computes in, too
-        model.weights[name] = array.astype(dtype)
+        model.weights[name] = array.astype(dtype, copy=False)
     given = data[0][:2]
     for name, array in model.weights.items():
         before = model.predict(given)
