@@ -33,8 +33,8 @@ KEPT = 4  # widths of a head: exponentials are kept, not computed again, for at 
 
 def _by_head(x: Value, heads: int) -> Value:
     """Return x (examples, length, channels) as (examples, heads, length, channels / heads)."""
-    n, length, channels = np.shape(x)
-    return transpose(reshape(x, shape=(n, length, heads, channels // heads)), axes=(0, 2, 1, 3))
+    n, length, channels = x.shape
+    return x.reshape(n, length, heads, channels // heads).swapaxes(1, 2)
 
 
 def _probabilities(query: Value, key: Value, causal: bool, mask: Array | None) -> Value:
@@ -221,7 +221,8 @@ def _shares(at: _Attention, g: Array, y: Array, inverses: Array) -> tuple[Array,
     """
     width = at.q.shape[3]
     share = at.scratch("share", g.shape)
-    np.multiply(g.reshape(-1, width), inverses.reshape(-1, 1), out=share.reshape(-1, width))
+    np.copyto(share.reshape(-1, width), inverses.reshape(-1, 1))  # faster than to broadcast them
+    share *= g
     mean = np.vecdot(share.reshape(-1, width), y.reshape(-1, width)).reshape(inverses.shape)
     return _by_head(share, at.q.shape[1]), np.multiply(mean.swapaxes(1, 2), at.factor, order="C")
 
@@ -245,9 +246,10 @@ def _new(shape: tuple[int, ...], at: _Attention) -> Array:
     return (np.empty if at.tiles else np.zeros)(shape, at.q.dtype)
 
 
-def _of_parts(x: Array, heads: int) -> list[Array]:
-    """Return the three parts of x (examples, length, 3 channels) by head."""
-    return [_by_head(part, heads) for part in split(x, 3, axis=-1)]
+def _parts_of(x: Array) -> list[Array]:
+    """Return views of the three parts of x (examples, length, 3 channels)."""
+    n, length, channels = x.shape
+    return list(x.reshape(n, length, 3, channels // 3).transpose(2, 0, 1, 3))
 
 
 def _forward(
@@ -261,7 +263,7 @@ def _forward(
 def _self_forward(
     qkv: Array, heads: int, causal: bool = False, mask: Array | None = None, keep: bool = True
 ) -> tuple[Array, _Kept]:
-    at = _Attention(_of_parts(qkv, heads), causal, mask)
+    at = _Attention([_by_head(x, heads) for x in _parts_of(qkv)], causal, mask)
     y = _new((*qkv.shape[:2], qkv.shape[2] // 3), at)
     return y, _attend(at, y, keep)
 
@@ -296,9 +298,9 @@ def _self_backward(
     causal: bool = False,
     mask: Array | None = None,
 ) -> Sequence[Array | None]:
-    at = _Attention(_of_parts(qkv, heads), causal, mask)
+    at = _Attention([_by_head(x, heads) for x in _parts_of(qkv)], causal, mask)
     found = _new(qkv.shape, at)
-    _pull_back(at, g, y, kept, split(found, 3, axis=-1))
+    _pull_back(at, g, y, kept, _parts_of(found))
     return [found]
 
 
@@ -328,8 +330,8 @@ def _tangent(
 
 
 def _self_tangent(tangents: Sequence[Array], y: Array, kept: _Kept, qkv: Array, **options: Any) -> Array:
-    q, k, v = split(qkv, 3, axis=-1)
-    return _tangent(split(tangents[0], 3, axis=-1), y, kept, q, k, v, **options)
+    q, k, v = _parts_of(qkv)
+    return _tangent(_parts_of(tangents[0]), y, kept, q, k, v, **options)
 
 
 attention_block = Block(  # of queries to keys and values, each (examples, length, channels)

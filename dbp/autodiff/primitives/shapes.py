@@ -46,7 +46,7 @@ def broadcast_back(g: Value, x: Value, axis: Axes) -> Value:
 
 def rows_of(x: Value) -> Value:
     """Return x as a matrix whose rows run along its last axis."""
-    return x if x.ndim == 2 else reshape(x, shape=(math.prod(np.shape(x)[:-1]), np.shape(x)[-1]))
+    return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def of_one_type(*arrays: Any) -> list[Array]:
