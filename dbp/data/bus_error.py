@@ -13,8 +13,9 @@ import mmap
 import signal
 from typing import Any
 
+from dbp.process.signal_action import SignalAction, c_library
+
 MAP_FIXED = 0x10  # POSIX's sys/mman.h on Linux and macOS: in place of what is mapped there
-STRUCTURE_BYTES = 512  # more than a struct sigaction has
 
 
 class BusErrorGuard:
@@ -31,22 +32,22 @@ class BusErrorGuard:
         self.caught = False
         self._library: Any = None
         self._handler: Any = None  # kept, as the C library holds only its address
-        self._before = ctypes.create_string_buffer(STRUCTURE_BYTES)
+        self._before: Any = None  # the action before this handler
 
     def install(self) -> None:
         """Handle the signal from now on; does nothing the second time."""
         if self._library is not None:
             return
-        self._library = library = ctypes.CDLL(None)
+        self._library = library = c_library()
         library.mmap.restype = ctypes.c_void_p
         library.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
         self._handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(self._handle)
-        library.sigaction(signal.SIGBUS, None, self._before)
+        self._before = SignalAction(signal.SIGBUS)
         library.signal(signal.SIGBUS, self._handler)
 
-    def _handle(self, number: int) -> None:
+    def _handle(self, _number: int) -> None:
         if self.reading is None:
-            self._library.sigaction(number, self._before, None)  # the fault comes again, for that handler
+            self._before.restore()  # the fault comes again, for that handler
             return
         flags = MAP_FIXED | mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
         self._library.mmap(*self.reading, mmap.PROT_READ, flags, -1, 0)
