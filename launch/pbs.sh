@@ -42,7 +42,7 @@ train() {
     # busy node may cause: then once more.
     if [ "$code" -eq 213 ] && [ -z "$cancelled" ] && ! has_begun; then
         sleep 5
-        launch "$@"
+        [ -n "$cancelled" ] || launch "$@"
     fi
     trap : USR1
     rm -f "$run/stop"

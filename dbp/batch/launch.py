@@ -137,16 +137,16 @@ def launch(command: list[str], ranks: int | None, threads: int, survive: bool, v
         )
     if vendor is None:
         write_error(f"dbp: no MPI library was found, so this runs as one rank; {HOW_TO_GET_MPI}")
-        return run_launcher(command, _defaults(threads) | os.environ | variables)
+        return run_launcher(command, _defaults(threads) | os.environ | variables, None)
     words = [str(find_launcher(vendor)), *(FAULT_TOLERANCE if survive else ()), "-n", str(ranks)]
     if vendor == "Open MPI":
         words += [*_open_mpi_options(ranks, cores, threads), *(word for name in variables for word in ("-x", name))]
     run = run_until_all_died if survive else run_launcher
     environment = _environment(vendor, ranks * threads > cores, threads) | variables
     if job_here() is not None:
-        return run([*words, *command], environment | {LEFT_RANKS: ""})  # not that of a job around this one
+        return run([*words, *command], environment | {LEFT_RANKS: ""}, vendor)  # not that of a job around this one
     allow_files(ranks)
     with segment_folder(Path(SHARED_MEMORY), vendor) as folder:
         left = LeftRanks()
         environment = _for_one_machine(vendor, ranks, survive, folder) | environment | left.variables
-        return run([*words, *command], environment)
+        return run([*words, *command], environment, vendor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -22,43 +23,52 @@ from dbp.parallel.machine.shared_memory import SEGMENT_FOLDER
 from dbp.process.launcher import RANKS
 from dbp.process.note import ProcessNote
 from dbp.process_tree import ends_with_parent
-from dbp.saving.stopping import INTERRUPTED_TWICE, LAUNCHER_SIGNAL, SIGNALS
+from dbp.saving.stopping import INTERRUPTED_TWICE, LAUNCHER_SIGNAL, RESUMES, SIGNALS
 from dbp.terminal import terminal_of, write_error
 
 NOT_STARTED = 213  # the exit code of Open MPI's launcher if it could not start itself, as on a busy machine
 RESTART_SECONDS = 2.0  # before such a launcher is started once more
+# What that launcher says of a rank that a signal has ended: rank, host, number and name of the signal.
+SIGNALED_RANK = re.compile(r"process rank (\d+) with PID \d+ on node (\S+) exited on signal (\d+) \(([^)]+)\)")
 START_SECONDS, RETRY_SECONDS = 20.0, 0.1  # a signal waits so long for ranks that may all be on other machines
 # Files that a launcher has open, measured with Open MPI 5 (22 and 3), with a reserve; with too few it may never end.
 FILES, FILES_OF_RANK = 44, 5
 
 
-def run_until_all_died(command: list[str], environment: dict[str, str]) -> int:
+def run_until_all_died(command: list[str], environment: dict[str, str], vendor: str) -> int:
     """Run a launcher that lets ranks die, like run_launcher(), and return NOT_FINISHED if all of them died.
 
     Such a launcher returns 0 even then. So each rank that is not killed leaves a file at its end.
     """
     with tempfile.TemporaryDirectory(prefix="dbp-") as folder:
         ended = Path(folder) / "ended"
-        code = run_launcher(command, environment | {ENDED: str(ended)})
+        code = run_launcher(command, environment | {ENDED: str(ended)}, vendor)
         if code == 0 and not ended.exists():
-            write_error("dbp: all ranks have died; the same command resumes from the last checkpoint")
+            write_error(f"dbp: all ranks have died; {RESUMES}")
             return NOT_FINISHED
         return code
 
 
-def run_launcher(command: list[str], environment: dict[str, str]) -> int:
+def run_launcher(command: list[str], environment: dict[str, str], vendor: str | None) -> int:
     """Run a launcher and return its exit code; forward signals to it, and its error output to ours.
 
-    One that could not start itself is run once more.
+    Args:
+        command: of the launcher, or of a program alone.
+        environment: of the launcher.
+        vendor: name of its MPI. That of Open MPI is run once more if it could not start itself; None for no launcher.
     """
     signals = ForwardedSignals()
     code, errors = _run(command, environment, signals)
-    if code == NOT_STARTED and not signals.received and not errors.banners:  # a banner would say that a rank has ended
+    # A banner would say that a rank has ended with this code; other launchers have no such code.
+    cannot_start = vendor == "Open MPI" and code == NOT_STARTED and not errors.banners
+    if cannot_start and not signals.received:
         write_error(f"dbp: {Path(command[0]).name} could not start itself (exit code {code}), and is started once more")
-        time.sleep(RESTART_SECONDS)
-        code, errors = _run(command, environment, signals)
-    if code not in (0, NOT_FINISHED) and not signals.received and errors.is_empty:
-        _explain(code, errors.banners)
+        if not signals.come_within(RESTART_SECONDS):
+            code, errors = _run(command, environment, signals)
+            cannot_start = code == NOT_STARTED and not errors.banners
+    signals.end()
+    if code not in (0, NOT_FINISHED) and not signals.received:
+        _explain(code, errors)
     if signal.SIGINT in signals.received and code not in (0, NOT_FINISHED):
         if signals.received.count(signal.SIGINT) > 1:
             write_error(f"\n{INTERRUPTED_TWICE}")
@@ -66,7 +76,8 @@ def run_launcher(command: list[str], environment: dict[str, str]) -> int:
             write_error("\ndbp: interrupted")
         return INTERRUPTED
     code = 128 - code if code < 0 else code
-    if signals.received and code == 128 + signal.SIGUSR1:  # it came before launcher or ranks had a handler
+    # The signal came before launcher or ranks had a handler.
+    if signals.received and (cannot_start or code == 128 + signal.SIGUSR1):
         return 128 + signals.received[0]
     return code
 
@@ -93,17 +104,22 @@ def _run(command: list[str], environment: dict[str, str], signals: ForwardedSign
     return process.wait(), errors
 
 
-def _explain(code: int, banners: bytes) -> None:
-    """Print what is known of a job that has failed without an error message of its own.
+def _explain(code: int, errors: WithoutBanners) -> None:
+    """Print what is known of a job that has failed: which rank a signal has ended, or that no rank has said why.
 
     Args:
         code: exit code of the launcher.
-        banners: what the launcher has said, if anything.
+        errors: what ranks and launcher have said.
     """
-    if banners:
-        write_error(banners.decode(errors="replace").rstrip())
-    how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-    write_error(f"dbp: error: the job {how}, and no rank has said why")
+    if found := SIGNALED_RANK.search(" ".join(errors.banners.decode(errors="replace").split())):
+        rank, host, number, name = found.groups()
+        cause = ", perhaps as memory was short" if int(number) == signal.SIGKILL else ""
+        write_error(f"dbp: error: rank {rank} on {host} was ended by signal {number} ({name}){cause}; {RESUMES}")
+    elif errors.is_empty:
+        if errors.banners:
+            write_error(errors.banners.decode(errors="replace").rstrip())
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        write_error(f"dbp: error: the job {how}, and no rank has said why")
 
 
 @contextlib.contextmanager
@@ -140,10 +156,21 @@ class ForwardedSignals:
                 signal.signal(number, self._receive)
         signal.signal(signal.SIGALRM, self._deliver)
 
+    def come_within(self, seconds: float) -> bool:
+        """Wait for some seconds, or until a signal has come; return True if one has."""
+        ends = time.monotonic() + seconds
+        while not self.received and time.monotonic() < ends:
+            time.sleep(RETRY_SECONDS)
+        return bool(self.received)
+
     def send_to(self, process: subprocess.Popen[bytes]) -> None:
         """Send signals to a launcher, those that have come before too."""
         self._process = process
         self._deliver()
+
+    def end(self) -> None:
+        """Deliver no more signals: an alarm that came when Python has dropped its handlers would end this process."""
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         self.received.append(number)

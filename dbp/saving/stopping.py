@@ -22,10 +22,8 @@ from dbp.process.note import read_note
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 INTERRUPT = "SIGINT (Ctrl-C)"
-INTERRUPTED_TWICE = (
-    "dbp: interrupted twice, and ended at once without saving; the same command resumes a training from its last "
-    "checkpoint"
-)
+RESUMES = "the same command resumes a training from its last checkpoint"
+INTERRUPTED_TWICE = f"dbp: interrupted twice, and ended at once without saving; {RESUMES}"
 LAUNCHER_SIGNAL = "DBP_SIGNAL"  # environment variable of dbp run: its note of the last signal that it has passed on
 STOP_FILE_SECONDS = 1.0  # between two checks for the stop file
 RESERVE_FACTOR = 2.0  # times the longest step and the longest save: the time reserved before a time limit

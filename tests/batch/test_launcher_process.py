@@ -19,10 +19,12 @@ from tests import processes
 from tests.processes import ProcessTree, wait_until
 
 FAILING = "import os, dbp.batch.launcher_process as p; p.WithoutBanners = lambda *_: 1 / 0; "
-PROGRAM = "import os, sys, dbp.batch.launcher_process as p; sys.exit(p.run_launcher(sys.argv[1:], {**os.environ}))"
+PROGRAM = "import os, sys, dbp.batch.launcher_process as p; "
+PROGRAM += "sys.exit(p.run_launcher(sys.argv[2:], {**os.environ}, sys.argv[1]))"
 
 
 DASHES = "-" * 60
+SIGNALED = "'prterun noticed that process rank 1 with PID 7 on node a-node exited on\nsignal {}.' >&2"  # quoted
 
 
 class NoSignals:
@@ -34,10 +36,13 @@ class NoSignals:
     def send_to(self, process):
         """Send nothing."""
 
+    def end(self):
+        """End nothing."""
 
-def launching(*command):
+
+def launching(*command, vendor="Open MPI"):
     """Return the command of a process that runs a command as a launcher."""
-    return [sys.executable, "-c", PROGRAM, *command]
+    return [sys.executable, "-c", PROGRAM, vendor, *command]
 
 
 def test_a_launcher_ends_when_dbp_run_is_killed():
@@ -57,18 +62,36 @@ def test_a_signal_waits_until_there_is_a_rank():
         assert tree.wait() in (7, 128 + signal.SIGTERM)  # the rank may not have its handler yet
 
 
+def cannot_start(folder, error):
+    """Return the command of a launcher that notes its calls, and cannot start itself at the first one."""
+    program = f'echo call >> {folder}/calls; [ "$(wc -l < {folder}/calls)" -eq 1 ] || exit 0; echo "$1" >&2; exit 213'
+    return ("sh", "-c", program, "sh", error)
+
+
 @pytest.mark.parametrize(
-    ("error", "calls"),
-    [("[h:1] PMIX ERROR: PMIX_ERROR in file x", 2), (f"{DASHES}\nprterun: Exit code: 213\n{DASHES}", 1)],
+    ("error", "vendor", "calls"),
+    [
+        ("[h:1] PMIX ERROR: PMIX_ERROR in file x", "Open MPI", 2),
+        (f"{DASHES}\nprterun: Exit code: 213\n{DASHES}", "Open MPI", 1),
+        ("a rank has ended with 213", "MPICH", 1),
+    ],
 )
-def test_a_launcher_that_could_not_start_itself_is_started_once_more(tmp_path, error, calls):
-    """But not if a rank has ended with its exit code, as Open MPI then says."""
-    program = (
-        f'echo call >> {tmp_path}/calls; [ "$(wc -l < {tmp_path}/calls)" -eq 1 ] || exit 0; echo "$1" >&2; exit 213'
-    )
-    outcome = processes.run(*launching("sh", "-c", program, "sh", error))
+def test_a_launcher_that_could_not_start_itself_is_started_once_more(tmp_path, error, vendor, calls):
+    """But not if a rank has ended with its exit code, as Open MPI then says, and others never say."""
+    outcome = processes.run(*launching(*cannot_start(tmp_path, error), vendor=vendor))
     assert (outcome.code, outcome.err.count("sh could not start itself")) == ((0, 1) if calls == 2 else (213, 0))
     assert (tmp_path / "calls").read_text() == calls * "call\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_between_two_starts_of_a_launcher_prevents_the_second(tmp_path, number):
+    """It waits for ranks until dbp run ends, which its alarm for that must not end in another way."""
+    with ProcessTree(*launching(*cannot_start(tmp_path, "no thread"))) as tree:
+        assert wait_until(lambda: "started once more" in tree.err)
+        tree.process.send_signal(number)
+        assert tree.wait() == 128 + number
+        assert tree.err.endswith("\ndbp: interrupted\n") == (number == signal.SIGINT)
+    assert (tmp_path / "calls").read_text() == "call\n"
 
 
 @pytest.fixture
@@ -102,7 +125,7 @@ def test_a_signal_that_comes_while_another_is_delivered_is_sent_after_it(monkeyp
 
 
 def test_an_error_of_dbp_run_does_not_wait_for_the_launcher():
-    program = f"{FAILING}p.run_launcher(['sleep', '60'], {{**os.environ}})"
+    program = f"{FAILING}p.run_launcher(['sleep', '60'], {{**os.environ}}, None)"
     with ProcessTree(sys.executable, "-c", program) as tree:
         assert tree.wait() == 1
         assert "ZeroDivisionError" in tree.err
@@ -117,6 +140,21 @@ def test_an_error_of_dbp_run_does_not_wait_for_the_launcher():
         ("echo own >&2; exit 3", ["own"]),
         ("exit 75", []),
         (
+            f"echo own >&2; echo {DASHES}; echo {SIGNALED.format('11 (Segmentation fault)')}; echo {DASHES}; exit 139",
+            [
+                "own",
+                "dbp: error: rank 1 on a-node was ended by signal 11 (Segmentation fault); the same command resumes a "
+                "training from its last checkpoint",
+            ],
+        ),
+        (
+            f"echo {DASHES}; echo {SIGNALED.format('9 (Killed)')}; echo {DASHES}; exit 137",
+            [
+                "dbp: error: rank 1 on a-node was ended by signal 9 (Killed), perhaps as memory was short; the same "
+                "command resumes a training from its last checkpoint",
+            ],
+        ),
+        (
             f"echo {DASHES}; echo mpirun says so; echo {DASHES}; exit 4",
             [DASHES, "mpirun says so", DASHES, "dbp: error: the job ended with exit code 4, and no rank has said why"],
         ),
@@ -124,7 +162,7 @@ def test_an_error_of_dbp_run_does_not_wait_for_the_launcher():
 )
 def test_a_job_that_fails_without_a_word_is_explained(monkeypatch, capfd, script, said):
     monkeypatch.setattr(launcher_process, "ForwardedSignals", NoSignals)
-    run_launcher(["sh", "-c", script.replace("echo -", "echo >&2 -").replace("so;", "so >&2;")], {**os.environ})
+    run_launcher(["sh", "-c", script.replace("echo -", "echo >&2 -").replace("so;", "so >&2;")], {**os.environ}, None)
     assert capfd.readouterr().err.splitlines() == said
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -115,11 +116,8 @@ def test_a_launcher_that_ends_well_is_not_believed(folder, scheduler):
     assert queue.waiting == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("failures", "code", "last"), [(1, 0, "finished"), (2, 213, "failed with code 213")])
-def test_a_launcher_that_cannot_start_itself_is_started_once_more(folder, failures, code, last):
-    """Have one fail as Open MPI's does on a busy node; the folder has a finished run, which now has more epochs."""
-    assert dbp("train", "c.toml", *ONE_EPOCH, cwd=folder).code == 0
+def submit_with_failing_launcher(folder, failures):
+    """Submit a job whose launcher fails so many times as Open MPI's does on a busy node, and notes its calls."""
     queue = queue_of("slurm", folder)
     assert submit(folder, *RANKS, "--scheduler", "slurm", env=queue.environment).code == 0
     failing = folder / "programs" / "failing"
@@ -130,9 +128,29 @@ def test_a_launcher_that_cannot_start_itself_is_started_once_more(folder, failur
     failing.chmod(0o755)
     script = folder / "run" / "job-slurm.sbatch"
     script.write_text(script.read_text().replace(launcher(), str(failing)))
-    job = queue.run_next()
+    return queue
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("failures", "code", "last"), [(1, 0, "finished"), (2, 213, "failed with code 213")])
+def test_a_launcher_that_cannot_start_itself_is_started_once_more(folder, failures, code, last):
+    """The folder has a finished run, which now has more epochs."""
+    assert dbp("train", "c.toml", *ONE_EPOCH, cwd=folder).code == 0
+    job = submit_with_failing_launcher(folder, failures).run_next()
     assert (job.code, job.lines[-1]) == (code, f"run run: {last}"), job.lines
     assert (folder / "notes.calls").read_text() == 2 * "call\n"
+
+
+@pytest.mark.slow
+def test_a_job_that_is_cancelled_between_two_starts_of_a_launcher_ends(folder):
+    def cancel(process):
+        assert wait_until((folder / "notes.calls").exists)
+        time.sleep(1)  # in which the launcher ends, and the script begins to wait
+        os.kill(process, signal.SIGTERM)
+
+    job = submit_with_failing_launcher(folder, 1).run_next(cancel)
+    assert (job.code, job.lines[-1]) == (143, "run run: cancelled; submit it again to resume"), job.lines
+    assert (folder / "notes.calls").read_text() == "call\n"
 
 
 @pytest.mark.slow

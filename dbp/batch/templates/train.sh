@@ -14,7 +14,7 @@ train() {
     # busy node may cause: then once more.
     if [ "$code" -eq @not_started@ ] && [ -z "$cancelled" ] && ! has_begun; then
         sleep 5
-        launch "$@"
+        [ -n "$cancelled" ] || launch "$@"
     fi
     trap : @signal@
     rm -f "$run/stop"
