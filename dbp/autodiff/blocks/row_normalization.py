@@ -12,8 +12,8 @@ import numpy as np
 
 from dbp.autodiff import scratch
 from dbp.autodiff.blocks.block import Block
+from dbp.autodiff.blocks.channels import pieces
 from dbp.autodiff.cotangents import array_in
-from dbp.autodiff.pieces import row_pieces
 from dbp.autodiff.primitives import mean, reshape, sqrt, square
 from dbp.autodiff.primitives.shapes import keepdims_shape, rows_of
 from dbp.autodiff.tensor import OutputSlot, Value
@@ -32,6 +32,22 @@ def _row_means(a: Array, b: Array) -> Array:
     return means
 
 
+def _multiply(rows: Array, values: Array, out: Array) -> Array:
+    """Write the product of rows with values that are broadcast to `out`.
+
+    NumPy takes less time to repeat the values there first than to broadcast them, here and in _subtract().
+    """
+    np.copyto(out, values)
+    out *= rows
+    return out
+
+
+def _subtract(rows: Array, values: Array, out: Array) -> None:
+    """Write the rows less values that are broadcast to `out`."""
+    np.copyto(out, values)
+    np.subtract(rows, out, out=out)
+
+
 def _layer_normalize(x: Value, scale: Value, shift: Value, epsilon: float) -> Value:
     distance = x - _mean_of(x)
     return distance / sqrt(_mean_of(square(distance)) + epsilon) * scale + shift
@@ -42,10 +58,10 @@ def _layer_normalize_forward(x: Array, scale: Array, shift: Array, epsilon: floa
     rows, outputs = rows_of(x), rows_of(y)
     center, inverse = np.empty((2, len(rows), 1), y.dtype)
     ones = np.ones(rows.shape[1], y.dtype)
-    for piece in row_pieces(*rows.shape):
+    for piece in pieces(rows):
         part = outputs[piece]
         center[piece] = _row_means(rows[piece], ones)
-        np.subtract(rows[piece], center[piece], out=part)
+        _subtract(rows[piece], center[piece], part)
         inverse[piece] = 1 / np.sqrt(_row_means(part, part) + epsilon)
         part *= inverse[piece]
         part *= scale
@@ -70,15 +86,15 @@ def _layer_normalize_backward(
     rows, cotangents = rows_of(x), rows_of(g)
     by_x = rows_of(array_in(memory, x.shape, np.result_type(g, scale))) if wanted[0] else None
     by_scale, by_shift = np.zeros((2, rows.shape[1]), np.result_type(g, scale))
-    for piece in row_pieces(*rows.shape):
+    for piece in pieces(rows):
         here = cotangents[piece]
         distance, share = (scratch.buffer(name, here.shape, center.dtype) for name in ("distance", "share"))
-        np.subtract(rows[piece], center[piece], out=distance)
-        np.multiply(here, inverse[piece], out=share)
+        _subtract(rows[piece], center[piece], distance)
+        _multiply(here, inverse[piece], share)
         by_scale += np.einsum("ij,ij->j", share, distance)
         by_shift += np.add.reduce(here, axis=0)
         if by_x is not None:
-            part = np.multiply(share, scale, out=by_x[piece])
+            part = _multiply(share, scale, by_x[piece])
             distance *= np.square(inverse[piece]) * _row_means(part, distance)
             distance += _row_means(share, scale)
             part -= distance
@@ -128,9 +144,9 @@ def _rms_normalize_forward(x: Array, scale: Array, epsilon: float) -> tuple[Arra
     y = np.empty(x.shape, np.result_type(x, scale))
     rows, outputs = rows_of(x), rows_of(y)
     inverse = np.empty((len(rows), 1), y.dtype)
-    for piece in row_pieces(*rows.shape):
+    for piece in pieces(rows):
         inverse[piece] = 1 / np.sqrt(_row_means(rows[piece], rows[piece]) + epsilon)
-        part = np.multiply(rows[piece], inverse[piece], out=outputs[piece])
+        part = _multiply(rows[piece], inverse[piece], outputs[piece])
         part *= scale
     return y, inverse
 
@@ -150,13 +166,13 @@ def _rms_normalize_backward(
     rows, cotangents = rows_of(x), rows_of(g)
     by_x = rows_of(array_in(memory, x.shape, np.result_type(g, scale))) if wanted[0] else None
     by_scale = np.zeros(rows.shape[1], np.result_type(g, scale))
-    for piece in row_pieces(*rows.shape):
+    for piece in pieces(rows):
         here = cotangents[piece]
-        share = np.multiply(here, inverse[piece], out=scratch.buffer("share", here.shape, inverse.dtype))
+        share = _multiply(here, inverse[piece], scratch.buffer("share", here.shape, inverse.dtype))
         by_scale += np.einsum("ij,ij->j", share, rows[piece])
         if by_x is not None:
-            part = np.multiply(share, scale, out=by_x[piece])
-            part -= np.multiply(rows[piece], np.square(inverse[piece]) * _row_means(part, rows[piece]), out=share)
+            part = _multiply(share, scale, by_x[piece])
+            part -= _multiply(rows[piece], np.square(inverse[piece]) * _row_means(part, rows[piece]), share)
     return None if by_x is None else by_x.reshape(x.shape), by_scale if wanted[1] else None
 
 

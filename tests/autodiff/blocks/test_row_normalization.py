@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import dbp.autodiff as ad
-from dbp.autodiff import pieces
+from dbp.autodiff.blocks import channels
 from tests.autodiff.derivatives import check_second_order
 
 RNG = np.random.default_rng(0)
@@ -18,11 +18,11 @@ def results(function, inputs):
     return [y.value, *ad.pullback(y, np.sin(np.arange(y.size, dtype=y.dtype)).reshape(y.shape), leaves)]
 
 
-@pytest.mark.parametrize("piece", [1, 9, 1 << 15])
+@pytest.mark.parametrize("piece", [1, 9, channels.LONG_PIECE])
 @pytest.mark.parametrize("name", BLOCKS)
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 3e-5)])
 def test_it_is_its_specification_in_pieces_of_any_length(monkeypatch, name, piece, dtype, tolerance):
-    monkeypatch.setattr(pieces, "PIECE", piece)
+    monkeypatch.setattr(channels, "LONG_PIECE", piece)
     inputs, block = [x.astype(dtype) for x in BLOCKS[name]], ad.PRIMITIVES[name]
     for own, other in zip(results(block, inputs), results(block._function, inputs), strict=True):
         assert own.dtype == dtype
