@@ -3,7 +3,7 @@
 from dbp.batch.launcher_process import NOT_STARTED
 
 # Before the words of a launcher: starts it once more if Open MPI's could not start itself, as on a busy machine.
-ONCE_MORE = ("sh", "-c", f'"$@"; code=$?; [ $code -ne {NOT_STARTED} ] || exec "$@"; exit $code', "sh")
+ONCE_MORE = ("bash", "-c", f'"$@"; code=$?; [ $code -ne {NOT_STARTED} ] || exec "$@"; exit $code', "bash")
 
 LAUNCHER_SETTINGS = {  # to start more ranks than cores, as root, without searching for networks
     "OMPI_ALLOW_RUN_AS_ROOT": "1",

@@ -127,8 +127,9 @@ def test_what_was_asked_for_is_known_to_script_and_ranks(slurm, tmp_path):
     )
     asked = ("--nodes=2", "--ntasks-per-node=2", "--cpus-per-task=1", "--time=30")
     submitted(slurm, tmp_path, *asked, f"--output={tmp_path}/log", tmp_path / "job.sh").ended()
-    lines = [line for line in (tmp_path / "log").read_text().splitlines() if "|" in line]
-    assert len(lines) == 9, lines
+    log = (tmp_path / "log").read_text()
+    lines = [line for line in log.splitlines() if "|" in line]
+    assert len(lines) == 9, log
     for line in lines:
         job, _, left = line.partition(" | ")
         assert re.fullmatch(r"Slurm job \d+: 2 nodes, 2 ranks per node, 1 core per rank", job)
