@@ -1,4 +1,4 @@
-"""A training on all ranks of a batch job that pauses in each step until the time limit is near.
+"""A training on all ranks of a batch job that pauses in each step until the time limit is near, but not once requeued.
 
 Started by tests/test_slurm.py.
 """
@@ -10,11 +10,13 @@ import numpy as np
 
 import dbp
 
+PAUSE = 0.0 if "SLURM_RESTART_COUNT" in os.environ else float(os.environ.get("PAUSE", "0"))
+
 
 def model(scope, x):
     """Apply a dense layer after a pause."""
     if scope.training:
-        time.sleep(float(os.environ.get("PAUSE", "0")))
+        time.sleep(PAUSE)
     return dbp.nn.Dense(2)(scope.inside("dense"), x)
 
 
