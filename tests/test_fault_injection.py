@@ -16,8 +16,8 @@ from tests.fault_injection.hostile import HOSTILE
 from tests.fault_injection.injector import ALWAYS, FAULTS
 from tests.fault_injection.reference_run import wrong_in
 from tests.jobs import ROOT, dbp, digest, launcher, mpirun
-from tests.launcher import LAUNCHER_SETTINGS
-from tests.processes import ProcessTree
+from tests.launcher import LAUNCHER_SETTINGS, ONCE_MORE
+from tests.processes import ProcessTree, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -228,25 +228,28 @@ def test_events_from_outside_of_a_job(bench, by):
 
 
 def test_a_job_killed_at_random_moments_ends_with_the_same_weights(small, tmp_path):
-    """SIGKILL hits one or both ranks in job after job, some after a checkpoint; then the run is finished."""
+    """SIGKILL hits one or both ranks in job after job, at its start or some steps later; then the run is finished."""
     longer = ("--set", "epochs=25")
     assert dbp("train", small, *longer, "--out", tmp_path / "whole").code == 0
     rng = random.Random(int(os.environ.get("DBP_TEST_SEED", "0")))
     command = [sys.executable, "-m", "dbp", "train", str(small), *longer, "--set", "checkpoint.every_steps=7"]
-    killed, patience = 0, 1.0
-    for _ in range(12):
-        with ProcessTree(launcher(), "-n", 2, *command, env=os.environ | LAUNCHER_SETTINGS) as job:
-            time.sleep(patience * rng.uniform(0.4, 1.0))
+    killed = 0
+    for number in range(8):
+        early, least = number % 2 == 0, train_jobs.newest_step(tmp_path / "run") + rng.randrange(60)
+        with ProcessTree(*ONCE_MORE, launcher(), "-n", 2, *command, env=os.environ | LAUNCHER_SETTINGS) as job:
+
+            def has_come(job=job, early=early, least=least):
+                come = job.ranks() if early else train_jobs.newest_step(tmp_path / "run") > least
+                return come or job.process.poll() is not None
+
+            assert wait_until(has_come)
+            time.sleep(rng.uniform(0, 1.0 if early else 0.1))
             ranks = job.ranks()
             for pid in rng.sample(ranks, rng.choice([1, len(ranks)])) if ranks else []:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
                     killed += 1
-            job.wait(20)
-        if not list(tmp_path.glob("run/checkpoints/step-*.h5")):  # a machine that starts jobs slowly
-            patience *= 1.4
-        elif killed >= 4:  # several at once in some jobs, none in one that had just ended
-            break
+            job.wait()
     assert killed >= 4
     outcome = mpirun(3, *command[1:])
     assert outcome.code == 0, outcome.text

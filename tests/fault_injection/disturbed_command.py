@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-LIMIT = 40.0  # seconds for a file to come
+LIMIT = 100.0  # seconds for a file to come
 RANKS, MOMENT, NUMBER, WAYS = sys.argv[1].split(","), sys.argv[2], int(sys.argv[3]), sys.argv[4]
 
 MOMENTS = {

@@ -20,14 +20,14 @@ from tests.shared_memory import shared_memory
 
 HOST = socket.gethostname()
 ROOM = "600k"  # of a small disk: some checkpoints
-WAIT = ("0", "step", "60", "wait2")
 
 
 def by_stop_file(bench: Bench, ranks: int, again: int) -> str:
     """Ask a job to stop by a file."""
-    with bench.job(ranks, happens=("0", "step", "60", "until:stop")) as job:
+    with bench.job(ranks, happens=bench.waits) as job:
         job.at("steps", 0)
         (bench.run / "stop").touch()
+        job.go_on()
         result = wait_for_end(job, shared_memory())
     if result.code != 75 or "stop requested by the file" not in result.text or (bench.run / "stop").exists():
         return f"loss: {result.end}"
@@ -40,7 +40,7 @@ def by_time_limit(bench: Bench, ranks: int, again: int) -> str:
         result = wait_for_end(job, shared_memory())
     if result.code != 0:
         return f"loss: it stopped long before its time limit: {result.end}"
-    with bench.job(ranks, "--time-limit", "6", happens=WAIT) as job:
+    with bench.job(ranks, "--time-limit", "6", happens=("0", "step", "60", "wait2")) as job:
         result = wait_for_end(job, shared_memory())
     if result.code != 75 or "stop requested by the time limit of 6 s" not in result.text:
         return f"loss: {result.end}"
@@ -147,9 +147,10 @@ def _wait_for(job: Job, text: str) -> None:
 def by_full_disk(bench: Bench, ranks: int, again: int, heals: bool) -> str:
     """Fill the disk after the first checkpoints; make room again in the middle of the run, or not."""
     with small_disk(bench):
-        with bench.job(ranks, "--set", "checkpoint.keep=2", happens=WAIT, fresh=False) as job:
+        with bench.job(ranks, "--set", "checkpoint.keep=2", happens=bench.waits, fresh=False) as job:
             job.at("steps", 0)
             filler = fill(bench.run)
+            job.go_on()
             _wait_for(job, "training continues")
             before = {path: path.read_bytes() for path in checkpoints_of(bench.run).files()}
             if heals:

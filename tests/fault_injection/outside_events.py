@@ -9,7 +9,6 @@ import sys
 
 from dbp.checkpoint import checkpoints_of, opened, table_of
 from dbp.data import data_path
-from tests.fault_injection.folder_events import WAIT
 from tests.fault_injection.reference_run import wrong_in
 from tests.fault_injection.train_jobs import ALONE, LONGER, Bench, wait_for_end
 from tests.launcher import LAUNCHER_SETTINGS
@@ -63,9 +62,10 @@ def by_cut_data(bench: Bench, ranks: int, again: int) -> str:
     whole, file = data_path("dbp:digits-train"), bench.folder / "data" / "train.h5"
     shutil.copy(whole, file)
     words = ("--set", f"data.train={file}")
-    with bench.job(ranks, *words, happens=WAIT) as job:
+    with bench.job(ranks, *words, happens=bench.waits) as job:
         job.at("steps", 0)
         os.truncate(file, 10_000)
+        job.go_on()
         result = wait_for_end(job, shared_memory())
     shutil.copy(whole, file)
     if result.code is None or result.left:
@@ -88,7 +88,7 @@ def by_gone_streams(bench: Bench, how: str, again: int) -> str:
 
 def by_killed_launcher(bench: Bench, ranks: int, again: int) -> str:
     """Kill dbp run, which takes its launcher and all ranks with it."""
-    with bench.job(ranks, happens=WAIT, survive=True) as job:
+    with bench.job(ranks, happens=bench.waits, survive=True) as job:
         job.at("steps", 0)
         os.kill(job.process.pid, signal.SIGKILL)
         result = wait_for_end(job, shared_memory())

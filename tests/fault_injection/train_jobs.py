@@ -15,6 +15,7 @@ from subprocess import STDOUT
 from types import TracebackType
 
 from dbp.checkpoint import checkpoints_of, step_of
+from dbp.saving.stopping import STOP_FILE_SECONDS
 from tests.fault_injection import injector
 from tests.fault_injection.injector import DELAY, SYNCING, Fault
 from tests.fault_injection.reference_run import CONFIG, ReferenceRun, wrong_in
@@ -27,6 +28,7 @@ ALONE = {"MPI4PY_LIBMPI": "/nonexistent"}  # one rank that starts without an MPI
 SLOW, SLOW_CALLS = Fault("slow disk", DELAY, 150, SYNCING), 40
 EPOCHS = 6
 LONGER = CONFIG.replace("epochs = 2", f"epochs = {EPOCHS}").replace("every_steps = 10", "every_steps = 7")
+GO_ON = "go-on"  # the file that a rank waits for
 STAGES = ("import", "start", "steps", "save")
 DEATHS = (signal.SIGKILL, signal.SIGSEGV)
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -84,6 +86,10 @@ class Job:
         with contextlib.suppress(TimeLimitError):
             return self._tree.wait(limit)
         return None
+
+    def go_on(self) -> None:
+        """Let a rank go on that waits; see Bench.waits."""
+        (self.folder / GO_ON).touch()
 
     def at(self, stage: str, rank: int) -> int | None:
         """Wait for a stage of STAGES, seen from outside; return the rank's process, None if the job ends first."""
@@ -152,6 +158,11 @@ class Bench:
     def run(self) -> Path:
         """Return the folder of the job's run."""
         return self.folder / "job" / "run"
+
+    @property
+    def waits(self) -> tuple[str, ...]:
+        """Return what makes rank 0 of a job wait in step 60 until Job.go_on(), and longer than to the next look."""
+        return "0", "step", "60", f"until:../{GO_ON},wait{2 * STOP_FILE_SECONDS}"
 
     def job(
         self,
