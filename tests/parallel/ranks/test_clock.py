@@ -11,7 +11,7 @@ def test_a_clock_adds_up_stages():
     before = clock.enter(Stage.BACKWARD)
     time.sleep(0.02)
     assert clock.enter(before) == Stage.BACKWARD
-    assert 0.02 <= clock.seconds[Stage.BACKWARD] < 1
+    assert 0.02 <= clock.seconds[Stage.BACKWARD] < 60
     polls = iter([*[False] * (QUICK_POLLS + 2), True])
     clock.wait_until(lambda: next(polls), lambda: [3])
     assert clock.seconds[Stage.WAITING] > 0
