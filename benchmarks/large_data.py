@@ -105,7 +105,7 @@ def limited(limit: int, notes: Notes) -> Iterator[list[str]]:
 def program(prefix: list[str]) -> Program:
     """Return the program that trains on two ranks, behind the words that limit its memory."""
     own = own_program("data_steps.py", RANKS)
-    return Program("dbp", [*prefix, *own.command], own.threads)
+    return Program("dbp", [*prefix, *own.command], own.threads, timeout=LIMIT)
 
 
 def kill_in_the_middle(started: Program, words: list[str], folder: Path, steps: int) -> None:

@@ -90,7 +90,7 @@ def program(name: str, *words: str, environment: dict[str, str]) -> Iterator[dic
     path = os.pathsep.join([str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | LAUNCHER_SETTINGS | train_jobs.ALONE | {"PYTHONPATH": path} | environment
     command = [sys.executable, str(HERE / name), *words]
-    return map(json.loads, output_of(*command, env=environment).splitlines())
+    return map(json.loads, output_of(*command, env=environment, timeout=LIMIT).splitlines())
 
 
 def _counts(count: int) -> str:
