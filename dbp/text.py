@@ -94,7 +94,7 @@ def _aligned(row: Sequence[str], widths: Sequence[int], left: Sequence[int]) -> 
 
 
 def joined(parts: Sequence[str], columns: int = WIDTH, between: str = " ", indent: str = INDENT) -> list[str]:
-    """Join parts to lines of at most so many columns; a part is broken only at its spaces, and if it fits in no line.
+    """Join parts to lines of at most so many columns; only a part that fits in none is broken, at its spaces.
 
     Args:
         parts: the parts; the first may begin with spaces.

@@ -29,7 +29,7 @@ from typing import IO, Any, Self
 
 MARK = "DBP_TEST_TREES"  # the variable with the tokens of all trees that a process is in
 ENDED = (b"Z", b"X")  # states of processes in /proc: a zombie, dead
-LIMIT = 120.0  # seconds for a command or a wait; on a machine that is five times slower too only what hangs meets it
+LIMIT = 120.0  # seconds for a command or a wait; only what hangs meets it, even on a machine that is five times slower
 GONE_SECONDS = 30.0  # in which a killed process is gone, unless it hangs in the kernel
 
 
@@ -150,7 +150,8 @@ class ProcessTree:
             self._printed = {name: self._text(name) for name in self._files}
             for file in self._files.values():
                 file.close()
-        if error is not None and not isinstance(error, TimeLimitError) and self._files:  # which has it in its text
+        # A TimeLimitError has it already.
+        if error is not None and not isinstance(error, TimeLimitError) and self._files:
             error.add_note(f"{' '.join(map(str, self._command))} has printed:\n{self.out}{self.err}")
 
     @property

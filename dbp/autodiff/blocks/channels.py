@@ -47,7 +47,7 @@ def on_channels(weights: Array, matrix: Array) -> Array:
 
 
 def pieces(matrix: Array) -> Iterator[slice]:
-    """Return the slices of the long rows of each piece."""
+    """Return the slices of the rows of each piece of a matrix."""
     return row_pieces(len(matrix), matrix.shape[1], LONG_PIECE)
 
 

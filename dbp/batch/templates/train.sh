@@ -26,8 +26,8 @@ train() {
     fi
 }
 
-# Runs it in the background, as a shell gets no signal while it waits for a
-# command in the foreground.
+# Runs a launcher in the background, as a shell gets no signal while it waits
+# for a command in the foreground; sets $code.
 launch() {
     "$@" &
     while kill -0 $! 2>/dev/null; do wait $!; done
