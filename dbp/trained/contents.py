@@ -16,8 +16,8 @@ from dbp.text import COUNTS, INDENT, WIDTH, count_text, duration, figure, joined
 from dbp.types import Array
 
 SHOWN_EPOCHS = 10  # the last epochs of the history, where everything is shown
-BRIEF_EPOCHS, BRIEF_ROWS = 4, 5  # and where it is not, each with so many numbers
-EPOCHS_BESIDE, NAME_WIDTH = 4, 32  # in a table; letters of the name of a column before it is continued below
+BRIEF_EPOCHS, BRIEF_ROWS = 4, 5  # where it is not: the last epochs, and numbers of each
+EPOCHS_BESIDE = 4  # in a table
 # What the numbers of a run's progress are, in the words of the docs; {} stands for the rest of a name.
 PROGRESS = {
     "finished": "finished",
@@ -103,12 +103,14 @@ def _brief_history(columns: Mapping[str, Array]) -> list[str]:
 
 
 def _epochs_table(columns: Mapping[str, Array], names: Sequence[str], epochs: slice) -> list[str]:
-    """Return a table with a line for each column of the history, and as many more as its name takes."""
-    rows = [["epoch", *(f"{epoch:.0f}" for epoch in columns["epoch"][epochs])]]
-    for name in names:
-        first, *rest = textwrap.wrap(name.replace("_", " "), NAME_WIDTH, subsequent_indent="  ")
-        rows.append([first, *map(figure, columns[name][epochs])])
-        rows += [[part, *[""] * (len(rows[0]) - 1)] for part in rest]
+    """Return a table with a line for each column of the history; a name without room beside figures continues below."""
+    head = [f"{epoch:.0f}" for epoch in columns["epoch"][epochs]]
+    figures = [[*map(figure, columns[name][epochs])] for name in names]
+    room = WIDTH - 2 - sum(2 + max(map(len, column)) for column in zip(head, *figures, strict=True))
+    rows = [["epoch", *head]]
+    for name, numbers in zip(names, figures, strict=True):
+        first, *rest = textwrap.wrap(name.replace("_", " "), room, subsequent_indent="  ")
+        rows += [[first, *numbers], *([part, *[""] * len(head)] for part in rest)]
     return table(rows, left=(0,))
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from dbp.checkpoint import find
+from dbp.checkpoint import Opened, find
 from dbp.trained.contents import describe, describe_all
 from tests.saving.short_runs import run
 
@@ -48,11 +48,15 @@ def test_all_of_a_checkpoint_fits_80_columns_and_nothing_is_lost(tmp_path):
     assert " ".join(" ".join(config).split()) == f"[model] layers = [ {layer}, ]"
 
 
-def test_a_long_name_of_a_column_continues_below_it(tmp_path):
-    run(tmp_path, epochs=1)
-    name = "history/f1_a_long_name_of_a_class_that_is_long"
+def test_a_name_without_room_beside_its_figures_continues_below_them(tmp_path, monkeypatch):
+    run(tmp_path, epochs=4)
+    read, number = Opened.array, -123456.75
     with find(tmp_path, last=True) as found:
-        column = dataclasses.replace(found.entries["history/cost"], name=name)
-        text = describe_all(dataclasses.replace(found, entries={**found.entries, name: column}))
-    value = next(line.split()[1] for line in text.splitlines() if line.startswith("  cost "))
-    assert f"\n  f1 a long name of a class that  {value}\n    is long\n" in text
+        more = {"history/f1_a_long_name_of_a_class": found.entries["history/cost"]}
+        monkeypatch.setattr(
+            Opened, "array", lambda self, name: read(self, name) if name.endswith("epoch") else np.full(4, number)
+        )
+        lines = describe_all(dataclasses.replace(found, entries={**found.entries, **more})).splitlines()
+    assert max(map(len, lines[1:])) <= 80
+    at = lines.index("    class")
+    assert lines[at - 1] == "  f1 a long name of a  " + "  ".join([f"{number:.4f}"] * 4)
