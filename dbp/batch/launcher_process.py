@@ -59,13 +59,10 @@ def run_launcher(command: list[str], environment: dict[str, str], vendor: str | 
     """
     signals = ForwardedSignals()
     code, errors = _run(command, environment, signals)
-    # A banner would say that a rank has ended with this code; other launchers have no such code.
-    cannot_start = vendor == "Open MPI" and code == NOT_STARTED and not errors.banners
-    if cannot_start and not signals.received:
+    if _could_not_start(vendor, code, errors) and not signals.received:
         write_error(f"dbp: {Path(command[0]).name} could not start itself (exit code {code}), and is started once more")
         if not signals.come_within(RESTART_SECONDS):
             code, errors = _run(command, environment, signals)
-            cannot_start = code == NOT_STARTED and not errors.banners
     signals.end()
     if code not in (0, NOT_FINISHED) and not signals.received:
         _explain(code, errors)
@@ -77,7 +74,7 @@ def run_launcher(command: list[str], environment: dict[str, str], vendor: str | 
         return INTERRUPTED
     code = 128 - code if code < 0 else code
     # The signal came before launcher or ranks had a handler.
-    if signals.received and (cannot_start or code == 128 + signal.SIGUSR1):
+    if signals.received and (code == 128 + signal.SIGUSR1 or _could_not_start(vendor, code, errors)):
         return 128 + signals.received[0]
     return code
 
@@ -102,6 +99,17 @@ def _run(command: list[str], environment: dict[str, str], signals: ForwardedSign
         errors.copy(process.stderr.fileno())
         process.stderr.close()
     return process.wait(), errors
+
+
+def _could_not_start(vendor: str | None, code: int, errors: WithoutBanners) -> bool:
+    """Return True if Open MPI's launcher could not start itself; a banner says that a rank has ended with its code.
+
+    Args:
+        vendor: name of the launcher's MPI.
+        code: its exit code.
+        errors: what ranks and launcher have said.
+    """
+    return vendor == "Open MPI" and code == NOT_STARTED and not errors.banners
 
 
 def _explain(code: int, errors: WithoutBanners) -> None:
