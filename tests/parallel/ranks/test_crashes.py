@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 
+from tests.jobs import launcher
 from tests.launcher import LAUNCHER_SETTINGS
 from tests.processes import run
 
@@ -20,6 +21,7 @@ def python(code, *, redirected=""):
 
 
 def test_a_script_that_starts_mpi_itself_crashes_without_its_handlers():
+    launcher()  # skips without an MPI
     outcome = python(f"import mpi4py.MPI; {CRASHES}")
     assert outcome.code == -signal.SIGSEGV
     assert outcome.err.count("Fatal Python error: Segmentation fault") == 1

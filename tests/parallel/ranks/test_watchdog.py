@@ -41,8 +41,8 @@ def test_a_stopped_rank_ends_the_job_at_the_limit(start):
             "sleep",
             "rank 0 waits for [0-9]+ s, as rank 1 has been in work outside of dbp.fit for [0-9]+ s; all ranks end",
         ),
-        ("before MPI", r"rank 0 waits for . s for the start of MPI, as rank 1 has been in work outside of dbp.fit for"),
-        ("exit", "rank 0 waits for . s for the start of MPI, as nothing is known of rank 1, which may have ended, may"),
+        ("before MPI", r"rank 0 waits for \d s for the start of MPI, as rank 1 has been in work outside of dbp.fit"),
+        ("exit", r"rank 0 waits for \d s for the start of MPI, as nothing is known of rank 1, which may have ended"),
     ],
 )
 def test_ranks_that_do_not_come_to_a_collective_are_named_and_all_end(way, said):
