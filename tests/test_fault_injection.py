@@ -228,7 +228,7 @@ def test_events_from_outside_of_a_job(bench, by):
 
 
 def test_a_job_killed_at_random_moments_ends_with_the_same_weights(small, tmp_path):
-    """SIGKILL hits one or both ranks in job after job, at its start or some steps later; then the run is finished."""
+    """Kill one or both ranks in job after job, at its start or some steps later; then finish the run."""
     longer = ("--set", "epochs=25")
     assert dbp("train", small, *longer, "--out", tmp_path / "whole").code == 0
     rng = random.Random(int(os.environ.get("DBP_TEST_SEED", "0")))

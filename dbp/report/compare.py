@@ -15,7 +15,7 @@ from dbp.run.progress import is_better
 from dbp.text import INDENT, WIDTH, duration, joined, printable, table
 from dbp.text import figure as number_text
 
-MOST_DIFFERENCES, MOST_LETTERS = 8, 300  # settings in the text, and letters of each; the CSV has all
+MOST_DIFFERENCES, SETTING_LETTERS = 8, 300  # settings in the text, and letters of each; the CSV has all
 
 
 def ordered(records: Sequence[RunRecord], by: str = "") -> tuple[list[RunRecord], str]:
@@ -60,7 +60,7 @@ def compare_text(records: Sequence[RunRecord], by: str = "") -> str:
     different = differences(runs)
     if different:
         lines += ["", "settings that differ:"]
-        shown = {key: shown_values(texts, MOST_LETTERS) for key, texts in list(different.items())[:MOST_DIFFERENCES]}
+        shown = {key: shown_values(texts, SETTING_LETTERS) for key, texts in list(different.items())[:MOST_DIFFERENCES]}
         for number, record in enumerate(runs):
             values = [f"{key} = {texts[number]}" for key, texts in shown.items()]
             lines += _settings_lines(record.name, values)

@@ -30,7 +30,7 @@ from dbp.run.sources import open_on_all_ranks
 from dbp.trained.evaluator import DataFile, aligned_file, how_to_pass_scale
 
 OPTION = "scale="  # how a program states the scale of inputs
-SAMPLE_ROWS = 16  # of arrays, which ranks compare
+COMPARED_ROWS = 16  # of arrays that ranks are given
 COLUMNS = NAMES[:-1]  # of arrays; offsets are a part of Ragged
 
 
@@ -63,7 +63,7 @@ def as_data_set(
         return aligned_file(data, meaning, DataFile(files, scale), comm, with_targets, OPTION)
     found = agree(comm, _in_memory, given, data, meaning, scale, with_targets)
     if comm.size > 1:
-        sample = {"the arrays": sample_digest(found, SAMPLE_ROWS)}
+        sample = {"the arrays": sample_digest(found, COMPARED_ROWS)}
         check_equal_on_ranks(comm, sample, "give all ranks the same arrays, whole")
     return found
 

@@ -77,7 +77,7 @@ def cannot_start(folder, error):
     ],
 )
 def test_a_launcher_that_could_not_start_itself_is_started_once_more(tmp_path, error, vendor, calls):
-    """But not if a rank has ended with its exit code, as Open MPI then says, and others never say."""
+    """Start it once only if a rank has ended with its exit code, as Open MPI then says, and others never say."""
     outcome = processes.run(*launching(*cannot_start(tmp_path, error), vendor=vendor))
     assert (outcome.code, outcome.err.count("sh could not start itself")) == ((0, 1) if calls == 2 else (213, 0))
     assert (tmp_path / "calls").read_text() == calls * "call\n"
@@ -85,7 +85,7 @@ def test_a_launcher_that_could_not_start_itself_is_started_once_more(tmp_path, e
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_between_two_starts_of_a_launcher_prevents_the_second(tmp_path, number):
-    """It waits for ranks until dbp run ends, which its alarm for that must not end in another way."""
+    """Send one that waits for ranks until dbp run ends, whose alarm for that must not change its exit code."""
     with ProcessTree(*launching(*cannot_start(tmp_path, "no thread"))) as tree:
         assert wait_until(lambda: "started once more" in tree.err)
         tree.process.send_signal(number)

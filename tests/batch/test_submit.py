@@ -134,7 +134,7 @@ def submit_with_failing_launcher(folder, failures):
 @pytest.mark.slow
 @pytest.mark.parametrize(("failures", "code", "last"), [(1, 0, "finished"), (2, 213, "failed with code 213")])
 def test_a_launcher_that_cannot_start_itself_is_started_once_more(folder, failures, code, last):
-    """The folder has a finished run, which now has more epochs."""
+    """Start from the folder of a finished run, which now has more epochs."""
     assert dbp("train", "c.toml", *ONE_EPOCH, cwd=folder).code == 0
     job = submit_with_failing_launcher(folder, failures).run_next()
     assert (job.code, job.lines[-1]) == (code, f"run run: {last}"), job.lines
